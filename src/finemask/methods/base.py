@@ -1,0 +1,99 @@
+"""What every method is: named losses while it learns, a slimmer network once it ships."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor, nn
+
+from finemask.nn.outputs import foreground_probs
+from finemask.pairs import Batch
+from finemask.recipe import Task
+
+Guide = Callable[[Float[ndarray, "c *s"]], Float[ndarray, "c *p"]]
+
+
+class Segmenter(nn.Module):
+    """The network that ships: LR image in, logits on the HR grid out, nothing else inside.
+
+    Args:
+        network: Maps ``image_lr`` (and ``guidance`` where the method has a guide) to logits.
+        task: Channels, classes and scale.
+        stride: LR sides must be multiples of this; ``predict`` pads to it.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, stride: int = 1) -> None:
+        super().__init__()
+        self.network, self.task, self.stride = network, task, stride
+
+    def forward(
+        self, image_lr: Float[Tensor, "b c *s"], guidance: Float[Tensor, "b c *p"] | None = None
+    ) -> Float[Tensor, "b l *hr"]:
+        return self.network(image_lr) if guidance is None else self.network(image_lr, guidance)
+
+    def probs(
+        self, image_lr: Float[Tensor, "b c *s"], guidance: Float[Tensor, "b c *p"] | None = None
+    ) -> Float[Tensor, "b f *hr"]:
+        """Foreground probabilities on the HR grid, in [0, 1]."""
+        return foreground_probs(self(image_lr, guidance))
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Weights that one optimiser steps at ``factor`` times the learning rate."""
+
+    parameters: list[nn.Parameter]
+    factor: float = 1.0
+
+
+class Method(nn.Module, ABC):
+    """A published method, as it is trained.
+
+    A subclass builds its network in ``__init__(task, config)``, returns named
+    loss parts from ``losses`` and hands over what inference needs by ``deploy``.
+    """
+
+    paper: ClassVar[str]
+    """Citation in one line."""
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+    dropped: ClassVar[str] = "nothing"
+    """What ``deploy`` leaves behind, in words."""
+    Config: ClassVar[type]
+    RECIPE: ClassVar[Mapping[str, Any]] = {}
+    """Settings by section that differ from the defaults of ``Recipe``."""
+    players: ClassVar[tuple[str, ...]] = ("network",)
+    """Stepped in turn, each by its own optimiser (a GAN has two)."""
+    guide: ClassVar[Guide | None] = None
+    """Cuts the guidance from the HR image, for methods that take one."""
+
+    def __init__(self, task: Task, config: Any) -> None:
+        super().__init__()
+        self.task, self.config = task, config
+
+    @abstractmethod
+    def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
+        """Unweighted scalar parts of the loss of one player, under the paper's symbols."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, float]:
+        """The weight of every part that ``losses`` may return."""
+
+    @abstractmethod
+    def deploy(self) -> Segmenter:
+        """The inference network, sharing weights with this one."""
+
+    def super_resolve(self, image_lr: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *hr"] | None:
+        """The super-resolved image, for methods that make one."""
+        return None
+
+    def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
+        """Trainable weights of a player, by learning-rate factor."""
+        yield ParameterGroup([p for p in self.parameters() if p.requires_grad])
+
+
+Dims = Literal[2, 3]

@@ -1,0 +1,342 @@
+"""Recipes: everything that decides a run, as frozen dataclasses and a TOML file.
+
+A recipe file has one table a section: ``[task]``, ``[prepare]``, ``[pairs]``,
+``[train]`` and ``[config]``, the last with the options of the method itself.
+Unknown keys are errors, so a misspelt option never passes silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from finemask.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What goes into a network and what comes out.
+
+    Args:
+        dims: 2 for pictures, 3 for volumes.
+        channels: Image channels.
+        classes: Classes with the background; 1 and 2 both mean one foreground class.
+        scale: HR voxels for each LR voxel along each array axis.
+        class_names: Names of the foreground classes.
+    """
+
+    dims: int = 2
+    channels: int = 1
+    classes: int = 2
+    scale: tuple[int, ...] = (2, 2)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dims not in (2, 3):
+            raise UsageError("task.dims", f"is {self.dims}, must be 2 or 3", "choose one of these")
+        if len(self.scale) == 1:
+            object.__setattr__(self, "scale", self.scale * self.dims)
+        if len(self.scale) != self.dims or min(self.scale) < 1:
+            raise UsageError(
+                "task.scale",
+                f"is {self.scale}, needs one whole number of at least 1, or {self.dims} of them",
+                "write for example 2, or 1x2x2 for each axis (slice, row, column)",
+            )
+        if self.channels < 1 or self.classes < 1:
+            raise UsageError("task", "needs at least one channel and class", "correct the counts")
+
+    @property
+    def foreground(self) -> int:
+        """Number of foreground classes, F: the channels of every target."""
+        return max(1, self.classes - 1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Foreground class names, made up where the data set gives none."""
+        made_up = ("lesion",) if self.foreground == 1 else ()
+        return (
+            self.class_names or made_up or tuple(f"class_{k + 1}" for k in range(self.foreground))
+        )
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How an image is brought into the form that a network sees.
+
+    Args:
+        orient: Turn volumes to the canonical axes (superior, anterior, right).
+        spacing_mm: Resample to this spacing first; empty keeps the native grid.
+        window_hu: Clip to this intensity range first; empty keeps all.
+        normalise: ``zscore`` (mean 0, sd 1 a channel), ``minmax`` (to [0, 1]) or ``none``.
+    """
+
+    orient: bool = True
+    spacing_mm: tuple[float, ...] = ()
+    window_hu: tuple[float, ...] = ()
+    normalise: Literal["zscore", "minmax", "none"] = "zscore"
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How LR and HR training pairs are made from a prepared HR case.
+
+    Args:
+        degrade: ``area`` (mean of the blocks), ``blur`` (Gaussian, then stride) or
+            ``real`` (the data set's own LR images).
+        blur_sigma: Sigma of ``blur`` in LR voxels.
+        noise: Standard deviation of noise added to the LR image, in normalised units.
+        crop: HR window of a training sample; empty chooses one by dimension and scale.
+        lesion_fraction: Share of windows placed on a lesion, every lesion equally likely.
+        flip: Mirror at random.
+        rotation_deg: Largest in-plane rotation.
+        zoom: Largest relative change of size.
+        intensity: Largest relative change of contrast and brightness.
+        warp_probability: Share of samples that are rotated and zoomed.
+        target: What the network learns: ``hard`` truth, ``soft`` masks or the ``readers`` mean.
+    """
+
+    degrade: Literal["area", "blur", "real"] = "area"
+    blur_sigma: float = 0.5
+    noise: float = 0.0
+    crop: tuple[int, ...] = ()
+    lesion_fraction: float = 0.5
+    flip: bool = True
+    rotation_deg: float = 15.0
+    zoom: float = 0.1
+    intensity: float = 0.1
+    warp_probability: float = 0.5
+    target: Literal["hard", "soft", "readers"] = "hard"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and in which way a network is trained.
+
+    Args:
+        steps: Optimiser steps; 0 when another bound is given.
+        epochs: Passes over the training cases; 0 for no such bound.
+        minutes: Wall-clock bound, validation included; 0 for none.
+        batch_size: Samples a step and device.
+        accumulate: Batches whose gradients are summed into one step.
+        optimiser: ``adamw``, ``adam`` or ``sgd``.
+        learning_rate: Peak learning rate.
+        weight_decay: Decoupled for ``adamw``, classical otherwise.
+        momentum: Of ``sgd``.
+        betas: Of ``adam`` and ``adamw``.
+        schedule: ``poly``, ``cosine``, ``linear``, ``plateau`` or ``constant``, over the bound.
+        poly_power: Of ``poly``.
+        plateau_patience: Validations without gain before ``plateau`` divides by ten.
+        warmup_steps: Linear warm-up.
+        clip_norm: Largest gradient norm; 0 for no clipping.
+        ema: Decay of the averaged weights that are validated and deployed; 0 for none.
+        validate_every: Steps between validations; 0 for about twenty a run.
+        validate_cases: At most this many validation cases at each validation; 0 for all.
+        metric: Validation metric that chooses the best checkpoint.
+        patience: Validations without gain before the run stops; 0 for never.
+        log_every: Steps between rows of ``log.csv``.
+        seed: Seed of weights, sample order and augmentation.
+        precision: Lightning Fabric's name, for example ``32-true`` or ``bf16-mixed``.
+        workers: Processes that make samples; 0 makes them in the training process.
+        max_bad_steps: Consecutive non-finite steps before the run stops.
+        tensorboard: Write TensorBoard files too.
+    """
+
+    steps: int = 1000
+    epochs: int = 0
+    minutes: float = 0.0
+    batch_size: int = 8
+    accumulate: int = 1
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["poly", "cosine", "linear", "plateau", "constant"] = "poly"
+    poly_power: float = 0.9
+    plateau_patience: int = 5
+    warmup_steps: int = 20
+    clip_norm: float = 5.0
+    ema: float = 0.0
+    validate_every: int = 0
+    validate_cases: int = 0
+    metric: Literal["dice", "iou", "sensitivity", "precision"] = "dice"
+    patience: int = 0
+    log_every: int = 10
+    seed: int = 0
+    precision: str = "32-true"
+    workers: int = 0
+    max_bad_steps: int = 10
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete, resolved description of a run; ``config`` belongs to the method."""
+
+    method: str = "unet"
+    task: Task = Task()
+    prepare: PrepareSettings = PrepareSettings()
+    pairs: PairSettings = PairSettings()
+    train: TrainSettings = TrainSettings()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], subject: str = "recipe") -> Recipe:
+        """Build a recipe from nested tables.
+
+        Raises:
+            UsageError: On an unknown key or a value of the wrong type.
+        """
+        return build(cls, values, subject)
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe file (TOML)."""
+        return cls.from_dict(read_toml(path), str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    def with_settings(self, settings: Iterable[str]) -> Recipe:
+        """Apply ``section.key=value`` lines; a bare key is enough where it is unambiguous.
+
+        Example:
+            >>> Recipe().with_settings(["steps=5", "pairs.crop=64x64"]).pairs.crop
+            (64, 64)
+        """
+        recipe = self
+        for setting in settings:
+            recipe = recipe._with_setting(setting)
+        return recipe
+
+    def _with_setting(self, setting: str) -> Recipe:
+        name, found, text = setting.partition("=")
+        if not found:
+            raise UsageError(setting, "is not key=value", "write for example --set steps=500")
+        section, _, key = name.strip().rpartition(".")
+        if not section:
+            section = self._section_of(key)
+        if section == "config":
+            return replace(self, config={**self.config, key: parse_value(text)})
+        if section not in SECTIONS:
+            raise UsageError(name, f"names no section ({', '.join(SECTIONS)})", "correct the name")
+        part = getattr(self, section)
+        known = {f.name for f in dataclasses.fields(part)}
+        if key not in known:
+            raise UsageError(
+                name, f"is unknown; {section} has {', '.join(sorted(known))}", "pick one"
+            )
+        values = {**dataclasses.asdict(part), key: parse_value(text)}
+        return replace(self, **{section: build(type(part), values, section)})
+
+    def _section_of(self, key: str) -> str:
+        places = [
+            s
+            for s in SECTIONS
+            if s != "config" and key in {f.name for f in dataclasses.fields(getattr(self, s))}
+        ]
+        if len(places) > 1:
+            raise UsageError(key, f"could be in {' or '.join(places)}", "write section.key=value")
+        return places[0] if places else "config"
+
+
+SECTIONS = ("task", "prepare", "pairs", "train", "config")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or say in one line why not."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(path, f"cannot be read ({error.strerror})", "check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(path, f"is not TOML ({error})", "correct the file") from error
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: a TOML value, ``64x64``, ``1,2`` or a bare word.
+
+    Example:
+        >>> parse_value("1x2x2"), parse_value("1e-3"), parse_value("true"), parse_value("cosine")
+        ([1, 2, 2], 0.001, True, 'cosine')
+    """
+    text = text.strip()
+    for separator in ("x", ","):
+        parts = text.split(separator)
+        if len(parts) > 1 and all(_is_number(p) for p in parts):
+            return [parse_value(p) for p in parts]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def build(kind: type[T], values: Mapping[str, Any], subject: str) -> T:
+    """Build a frozen dataclass from a mapping, strictly: names and types must fit.
+
+    Raises:
+        UsageError: On an unknown key or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(
+            subject,
+            f"has the unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}",
+            "correct or remove it",
+        )
+    return kind(**{k: _fit(v, hints[k], f"{subject}: {k}") for k, v in values.items()})
+
+
+def _fit(value: Any, hint: Any, subject: str) -> Any:
+    """Convert ``value`` to the annotated type where that loses nothing, or refuse."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if type(value) is hint:
+            return value
+        if isinstance(value, Mapping):
+            return build(typing.cast(type, hint), value, subject)
+    elif origin is Literal:
+        if value in arguments:
+            return value
+        hint = " or ".join(map(str, arguments))
+    elif origin is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_fit(v, arguments[0], subject) for v in items)
+        if len(items) == len(arguments):
+            return tuple(_fit(v, a, subject) for v, a in zip(items, arguments, strict=True))
+    elif origin is Mapping:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif hint is int and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value == int(value):
+            return int(value)
+    elif hint in (bool, str) and isinstance(value, hint):
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise UsageError(subject, f"is {value!r}, needs {name}", "correct the value")
