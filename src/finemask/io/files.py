@@ -1,0 +1,119 @@
+"""Files that are whole or absent: atomic writing, checksums and safe names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from finemask.errors import DataError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Write a file that appears complete or not at all.
+
+    The block gets the path of a temporary file in the same folder, with the
+    same suffix, and writes it by any means. When the block ends the bytes are
+    forced to disk and the file is moved into place; when it raises, nothing
+    is left behind and an existing file is untouched.
+
+    Args:
+        path: The file to make; missing parent folders are made too.
+        overwrite: Replace an existing file.
+
+    Raises:
+        DataError: When the file exists and may not be replaced, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_write(folder / "a.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [file.name for file in folder.iterdir()]
+        ['a.txt']
+    """
+    target = Path(path)
+    _refuse_existing(target, overwrite)
+    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        _refuse_existing(target, overwrite)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            target, f"cannot be written ({reason})", "check the folder, its rights and free space"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.is_dir():
+        raise DataError(target, "is a folder, a file was to be written", "choose another name")
+    if target.exists() and not overwrite:
+        raise DataError(target, "exists already", "choose another place or pass --overwrite")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable where the system lets a folder be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | os.PathLike[str], text: str, overwrite: bool = False) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_write(path, overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | os.PathLike[str], value: Any, overwrite: bool = False) -> None:
+    """Write JSON atomically; NaN and infinity are refused because JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", overwrite)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_name(name: str) -> str:
+    """Return a case name that is safe as a file name on every system.
+
+    Raises:
+        DataError: Unless it is 1 to 128 letters, digits, ``.``, ``_`` or ``-``, the first
+            of them a letter or digit.
+
+    Example:
+        >>> check_name("patient_01-left.2")
+        'patient_01-left.2'
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            repr(name)[:140],
+            "is no safe case name (letters, digits, '.', '_' and '-', at most 128, starting with "
+            "a letter or digit)",
+            "rename the file",
+        )
+    return name
