@@ -1,0 +1,5 @@
+"""``python -m finemask``."""
+
+from finemask.cli import main
+
+main()

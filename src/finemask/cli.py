@@ -1,0 +1,377 @@
+"""The command line: the package's functions with the same names and options.
+
+Only typer is imported here; each command imports its engine when it runs, so
+that help and usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from finemask.errors import FinemaskError, UsageError
+
+if TYPE_CHECKING:
+    from finemask.progress import Track
+
+app = typer.Typer(
+    name="finemask",
+    help="High-resolution lesion masks from low-resolution medical images.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_options: dict[str, bool] = {"quiet": False, "debug": False}
+
+
+class Grid(StrEnum):
+    hr = "hr"
+    source = "source"
+
+
+class Mode(StrEnum):
+    native = "native"
+    matched = "matched"
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
+]
+Scale = Annotated[
+    str | None, typer.Option(help="HR voxels for each LR voxel: 2, or 1x2x2 for each axis.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last call stopped.")]
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    _quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Tracebacks for errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Options of every command; quiet and debug are taken in ``main``."""
+    if version:
+        from finemask import __version__
+
+        print(f"finemask {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training time of each method.")] = 1.25,
+    seed: Annotated[int, typer.Option(help="Seed of phantoms and networks.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Do the whole job on generated phantoms: data, two methods, masks, scores, a report."""
+    from finemask.demo import run_demo
+
+    print(run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite, progress=_progress()))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, with its options.")] = None,
+    channels: Annotated[int, typer.Option(help="Image channels.")] = 1,
+    classes: Annotated[int, typer.Option(help="Classes, the background included.")] = 2,
+    scale: Scale = None,
+    dims: Annotated[int | None, typer.Option(help="2 or 3.")] = None,
+    size: Annotated[str | None, typer.Option(help="LR input, e.g. 256x256.")] = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the methods: paper, parameters, cost, and what is dropped at inference."""
+    from finemask.methods.describe import describe_methods
+
+    print(
+        describe_methods(
+            name,
+            channels=channels,
+            classes=classes,
+            scale=_numbers("--scale", scale),
+            dims=dims,
+            size=_numbers("--size", size),
+            settings=settings or (),
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read a data set whole; print a summary and every problem by case."""
+    import json
+
+    from finemask.datasets import check_dataset
+
+    report = check_dataset(data, progress=_progress())
+    print(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
+    for problem in report.problems:
+        _complain(problem)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
+    out: Out,
+    method: Annotated[str | None, typer.Option(help="See finemask methods.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Recipe file (TOML).")] = None,
+    settings: Settings = None,
+    scale: Scale = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training cases.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock bound.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    devices: Annotated[int, typer.Option(help="Processes or GPUs.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
+    split: Annotated[str | None, typer.Option(help="A splits.json, or a named split.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="Fold K of N.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a method on a data set; leave a run folder."""
+    from finemask.train import train as train_method
+
+    bounds = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    changes = [f"train.{k}={v}" for k, v in bounds.items() if v is not None]
+    if changes and steps is None:
+        changes.append("train.steps=0")
+    changes += [
+        f"train.{key}={value!r}" if isinstance(value, str) else f"train.{key}={value}"
+        for key, value in {"seed": seed, "precision": precision}.items()
+        if value is not None
+    ]
+    run = train_method(
+        data,
+        out,
+        method=method,
+        recipe=recipe,
+        settings=[*(settings or ()), *changes],
+        scale=_numbers("--scale", scale),
+        split=split,
+        fold=_fold(fold),
+        resume=resume,
+        overwrite=overwrite,
+        devices=devices,
+        accelerator=accelerator,
+        cache=cache,
+        progress=_progress(),
+    )
+    score = run.meta["score"]
+    print(
+        f"{run.path}: {run.recipe.method}, best at step {run.meta['step']}, validation "
+        f"{run.meta['metric']} {'unknown' if score is None else format(score, '.4f')} "
+        f"at threshold {run.threshold:.2f}"
+    )
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Files, folders, data sets, DICOM series.")],
+    out: Out,
+    grid: Annotated[Grid, typer.Option(help="Write on the HR grid or on the input's own.")] = Grid.hr,
+    mode: Annotated[
+        Mode, typer.Option(help="native: the input is the LR image; matched: it is reduced first.")
+    ] = Mode.native,
+    part: Annotated[
+        str | None, typer.Option(help="Only these cases of the run's split: train, val or test.")
+    ] = None,
+    probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too.")] = False,
+    sr: Annotated[bool, typer.Option("--sr", help="Write the super-resolved image too.")] = False,
+    format: Annotated[str | None, typer.Option(help="png, nifti, mha or nrrd.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Instead of the run's own.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="For example 4GB.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write masks for files, folders, data sets or DICOM series."""
+    from finemask.predict import predict as predict_inputs
+    from finemask.runs import load_run
+
+    outcome = predict_inputs(
+        load_run(run),
+        inputs,
+        out,
+        grid=grid.value,
+        mode=mode.value,
+        part=part,
+        probs=probs,
+        sr=sr,
+        format=format,
+        threshold=threshold,
+        max_memory_bytes=_bytes(max_memory),
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
+    for failure in outcome.failures:
+        _complain(failure)
+    print(outcome.text())
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def evaluate(
+    pred: Annotated[Path, typer.Argument(help="Folder or manifest of masks, ours or not.")],
+    truth: Annotated[Path, typer.Argument(help="Folder of masks, or a data set.")],
+    out: Out,
+    protocol: Annotated[str, typer.Option(help="Which metrics.")] = "segmentation",
+    size_edges: Annotated[
+        str | None, typer.Option(help="Edges of the lesion size groups, e.g. 4,10 (mm or px).")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Column that names the patient.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score masks against the truth: cases.csv, summary.json, report.html."""
+    from finemask.evaluate import evaluate as evaluate_masks
+
+    evaluation = evaluate_masks(
+        pred,
+        truth,
+        out,
+        protocol=protocol,
+        size_edges=_edges(size_edges),
+        group=group,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
+    print(evaluation.text())
+    if evaluation.exit_code:
+        raise typer.Exit(evaluation.exit_code)
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="A run, image or DICOM folder.")]) -> None:
+    """Say what a run or an image is, read whole and verified."""
+    from finemask.info import describe_path
+
+    print(describe_path(path))
+
+
+def main() -> None:
+    """Entry point: every error in one line, with the exit code of its kind."""
+    _print_warnings_in_one_line()
+    arguments = _take_common_options(sys.argv[1:])
+    try:
+        code = app(arguments, standalone_mode=False)
+    except FinemaskError as error:
+        code = _failed(error, str(error), error.exit_code)
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt as error:
+        code = _failed(error, "finemask: was interrupted; call it again", 130)
+    except MemoryError as error:
+        code = _failed(error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3)
+    except Exception as error:
+        code = _unexpected(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _take_common_options(arguments: list[str]) -> list[str]:
+    """Accept --quiet and --debug at any place, not only before the command."""
+    for name, spellings in {"quiet": ("--quiet", "-q"), "debug": ("--debug",)}.items():
+        _options[name] = any(a in spellings for a in arguments)
+        arguments = [a for a in arguments if a not in spellings]
+    return arguments
+
+
+def _unexpected(error: Exception) -> int:
+    """Usage errors of the command line, and whatever nobody thought of."""
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        return _failed(error, f"finemask: {usage()}; see finemask --help", 2)
+    if type(error).__name__ in ("OutOfMemoryError",) or "DefaultCPUAllocator" in str(error):
+        return _failed(error, "finemask: memory ran out; use smaller crops or batches", 3)
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return _failed(error, f"finemask: {text}; run again with --debug and report it", 3)
+
+
+def _failed(error: BaseException, message: str, code: int) -> int:
+    if _options["debug"]:
+        raise error
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _complain(error: FinemaskError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _print_warnings_in_one_line() -> None:
+    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category.__module__.startswith("finemask"):
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def _progress() -> Track:
+    from finemask.progress import bar, silent
+
+    return silent if _options["quiet"] else bar
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """``2`` or ``1x2x2`` as whole numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split("x"))
+    except ValueError as error:
+        raise UsageError(option, f"is {text!r}", "write 2, or 1x2x2 for each axis") from error
+
+
+def _edges(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UsageError("--size-edges", f"is {text!r}", "write numbers, e.g. 4,10") from error
+
+
+def _fold(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        k, n = (int(part) for part in text.split("/"))
+    except ValueError as error:
+        raise UsageError("--fold", f"is {text!r}", "write K/N, e.g. 1/5") from error
+    if not 1 <= k <= n or n < 2:
+        raise UsageError("--fold", f"is {text!r}", "K runs from 1 to N, and N is at least 2")
+    return k, n
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+    number = text.rstrip("BKMGIbkmgi ")
+    unit = text[len(number) :].strip().upper()
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError) as error:
+        raise UsageError("--max-memory", f"is {text!r}", "write for example 4GB") from error

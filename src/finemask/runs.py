@@ -1,0 +1,65 @@
+"""Run folders: what training leaves and everything else starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finemask.checkpoint import load_checkpoint, load_weights
+from finemask.errors import DataError
+from finemask.methods import Method, Segmenter, create
+from finemask.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained method, ready to predict.
+
+    Args:
+        path: The run folder.
+        recipe: Complete recipe of the run.
+        method: The training network, for what only it can do (super-resolved images).
+        segmenter: The inference network in evaluation mode.
+        threshold: Probability from which a voxel is foreground, chosen on validation cases.
+        meta: Step, scores, versions and checksums of the checkpoint.
+    """
+
+    path: Path
+    recipe: Recipe
+    method: Method
+    segmenter: Segmenter
+    threshold: float
+    meta: dict[str, Any]
+
+
+def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
+    """Load a run folder whole and verified.
+
+    Args:
+        path: Folder that ``finemask train`` wrote.
+        which: ``best`` or ``last``.
+        device: Where the networks go.
+
+    Raises:
+        DataError: When the folder is no run, or damaged.
+    """
+    folder = Path(path)
+    if not (folder / "recipe.toml").is_file():
+        raise DataError(folder, "is no run folder (no recipe.toml)", "give what train wrote")
+    recipe = Recipe.load(folder / "recipe.toml")
+    checkpoint = load_checkpoint(folder / "checkpoints" / which)
+    with torch.random.fork_rng():  # building a network must not disturb the caller's seed
+        method = create(recipe)
+    load_weights(method, checkpoint.weights(), checkpoint.path)
+    method.to(device).eval().requires_grad_(False)
+    return Run(
+        path=folder,
+        recipe=recipe,
+        method=method,
+        segmenter=method.deploy().eval(),
+        threshold=float(checkpoint.meta.get("threshold", 0.5)),
+        meta=checkpoint.meta,
+    )
