@@ -191,7 +191,9 @@ def predict(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     inputs: Annotated[list[Path], typer.Argument(help="Files, folders, data sets, DICOM series.")],
     out: Out,
-    grid: Annotated[Grid, typer.Option(help="Write on the HR grid or on the input's own.")] = Grid.hr,
+    grid: Annotated[
+        Grid, typer.Option(help="Write on the HR grid or on the input's own.")
+    ] = Grid.hr,
     mode: Annotated[
         Mode, typer.Option(help="native: the input is the LR image; matched: it is reduced first.")
     ] = Mode.native,
@@ -286,7 +288,9 @@ def main() -> None:
     except KeyboardInterrupt as error:
         code = _failed(error, "finemask: was interrupted; call it again", 130)
     except MemoryError as error:
-        code = _failed(error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3)
+        code = _failed(
+            error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3
+        )
     except Exception as error:
         code = _unexpected(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numpy import ndarray
 
 Unit = Literal["mm", "px"]
@@ -125,11 +125,11 @@ class Geometry:
         """Volume (area in 2-D) of one voxel in ``unit`` to the power of ``ndim``."""
         return float(abs(np.linalg.det(self.matrix)))
 
-    def to_world(self, index: Float[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
+    def to_world(self, index: Real[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
         """World coordinates of (fractional) array indices."""
         return np.asarray(index, dtype=np.float64) @ self.matrix.T + np.array(self.origin)
 
-    def to_index(self, world: Float[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
+    def to_index(self, world: Real[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
         """Fractional array indices of world coordinates."""
         offset = np.asarray(world, dtype=np.float64) - np.array(self.origin)
         return offset @ np.linalg.inv(self.matrix).T

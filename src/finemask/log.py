@@ -79,6 +79,8 @@ def _open_board(folder: Path, at_step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            "train.tensorboard", "needs the package tensorboard", "pip install finemask[tensorboard]"
+            "train.tensorboard",
+            "needs the package tensorboard",
+            "pip install finemask[tensorboard]",
         ) from error
     return SummaryWriter(str(folder), purge_step=at_step + 1)  # type: ignore[no-untyped-call]  # torch

@@ -40,7 +40,9 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(method: Method, segmenter: Segmenter, pairs: Sequence[Pair], recipe: Recipe) -> Validation:
+def validate(
+    method: Method, segmenter: Segmenter, pairs: Sequence[Pair], recipe: Recipe
+) -> Validation:
     """Score whole images of the validation cases on the HR grid.
 
     Binary tasks are scored at every candidate threshold and the best is kept
@@ -92,7 +94,11 @@ def score_curve(
     scores = []
     for k, inside in enumerate(truth):
         predicted = labels == k + 1
-        tp, fp, fn = (predicted & inside).sum(), (predicted & ~inside).sum(), (~predicted & inside).sum()
+        tp, fp, fn = (
+            (predicted & inside).sum(),
+            (predicted & ~inside).sum(),
+            (~predicted & inside).sum(),
+        )
         scores.append(_SCORES[metric](*(np.full(len(THRESHOLDS), float(n)) for n in (tp, fp, fn))))
     return np.mean(scores, axis=0)
 

@@ -90,7 +90,9 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
 def loaded_by(code: str) -> set[str]:
     """Top-level packages that a fresh interpreter has loaded after running ``code``."""
     script = f"import sys\n{code}\nprint('LOADED', *{{m.split('.')[0] for m in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
@@ -111,5 +113,12 @@ def test_package_and_evaluation_load_no_torch() -> None:
 
 def test_default_path_needs_no_forbidden_package() -> None:
     """torchvision breaks its dependants where there is no CPU build; the rest drag it in."""
-    forbidden = {"torchvision", "timm", "monai", "lightning", "torchmetrics", "segmentation_models_pytorch"}
+    forbidden = {
+        "torchvision",
+        "timm",
+        "monai",
+        "lightning",
+        "torchmetrics",
+        "segmentation_models_pytorch",
+    }
     assert not loaded_by("import finemask.train, finemask.predict, finemask.demo") & forbidden
