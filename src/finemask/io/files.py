@@ -52,6 +52,10 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         _refuse_existing(target, overwrite)
         os.replace(temporary, target)
         _sync_folder(target.parent)
+    except DataError as error:
+        if error.subject == str(temporary):
+            raise DataError(target, error.what, error.fix) from error
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(

@@ -1,0 +1,111 @@
+"""The pixels of one DICOM file: decoded, foreign bits off, rescaled, the right way up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.errors import DataError
+
+GREYS = ("MONOCHROME1", "MONOCHROME2")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's remarks on unusual but legible values to itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
+        yield
+
+
+def read_values(path: Path) -> NDArray[np.float32]:
+    """``(C, H, W)`` of one file: unused bits off, rescaled, MONOCHROME1 turned over once."""
+    import pydicom
+
+    with quiet():
+        dataset = pydicom.dcmread(path)
+    array = _decoded(path, dataset)
+    kind = str(dataset.PhotometricInterpretation)
+    if kind == "PALETTE COLOR":
+        from pydicom.pixels.processing import apply_color_lut
+
+        colours = apply_color_lut(array, dataset)
+        top = 2 ** int(dataset.RedPaletteColorLookupTableDescriptor[2]) - 1
+        array = (colours * (255.0 / top)).round() if top != 255 else colours
+    if kind not in GREYS:
+        return np.moveaxis(array, -1, 0).astype(np.float32)
+    if dataset.get("ModalityLUTSequence"):
+        raise DataError(path, "maps its values by a table", "convert it to NIfTI first")
+    array, span = _significant_bits(path, array, dataset)
+    if kind == "MONOCHROME1":
+        array = span - array
+    slope = float(dataset.get("RescaleSlope", 1) or 1)
+    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    if not np.isfinite([slope, intercept]).all():
+        raise DataError(path, f"rescales by {slope:g} and {intercept:g}", "correct its tags")
+    return (array * slope + intercept).astype(np.float32)[None]
+
+
+def _significant_bits(
+    path: Path, array: NDArray[Any], dataset: Any
+) -> tuple[NDArray[Any], int | float]:
+    """Stored values without foreign high bits, and smallest plus largest possible value."""
+    if array.dtype.kind == "f":
+        return array, float(array.min() + array.max())
+    stored = int(dataset.get("BitsStored", 8 * array.itemsize))
+    if int(dataset.get("HighBit", stored - 1)) != stored - 1 or stored > 8 * array.itemsize:
+        raise DataError(path, "keeps its values in the middle of its words", "export it again")
+    spare = 8 * array.itemsize - stored
+    array = (array << spare) >> spare  # arithmetic for signed types, so the sign is carried
+    signed = array.dtype.kind == "i"
+    return array.astype(np.int64), -1 if signed else 2**stored - 1
+
+
+def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
+    from pydicom.pixels import get_decoder, pixel_array
+
+    meta = getattr(dataset, "file_meta", None)
+    syntax = getattr(meta, "TransferSyntaxUID", None)
+    if syntax is None:
+        raise DataError(path, "does not say how it is encoded", "export it again")
+    _check_pixel_length(path, dataset, syntax)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise DataError(
+            path, f"has the unsupported encoding {syntax.name}", "export it uncompressed"
+        ) from error
+    if not decoder.is_available:
+        raise DataError(
+            path,
+            f"is compressed with {syntax.name}, for which no decoder is installed",
+            'pip install "finemask[dicom]"',
+        )
+    with quiet():
+        return pixel_array(dataset)
+
+
+def _check_pixel_length(path: Path, dataset: Any, syntax: Any) -> None:
+    names = [n for n in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if n in dataset]
+    if not names:
+        raise DataError(path, "has no pixel data", "export it again")
+    if syntax.is_compressed:
+        return
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
+    needed = (bits * int(dataset.BitsAllocated) + 7) // 8
+    if str(dataset.PhotometricInterpretation) == "YBR_FULL_422":
+        needed = needed * 2 // 3
+    found = len(dataset[names[0]].value)
+    if found not in (needed, needed + needed % 2):
+        raise DataError(
+            path,
+            f"has {found:,} bytes of pixel data, its size of {dataset.Rows} x {dataset.Columns} "
+            f"needs {needed:,}",
+            "copy or export it again",
+        )
