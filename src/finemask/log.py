@@ -83,4 +83,4 @@ def _open_board(folder: Path, at_step: int) -> Any:
             "needs the package tensorboard",
             "pip install finemask[tensorboard]",
         ) from error
-    return SummaryWriter(str(folder), purge_step=at_step + 1)  # type: ignore[no-untyped-call]  # torch
+    return SummaryWriter(str(folder), purge_step=at_step + 1)

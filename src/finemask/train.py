@@ -11,55 +11,34 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
-from torch import Tensor, nn, optim
+from torch import Tensor, optim
 from torch.utils.data import DataLoader, Sampler
 
-from finemask import __version__
-from finemask.checkpoint import (
-    load_checkpoint,
-    load_weights,
-    pack_optimiser,
-    save_checkpoint,
-    unpack_optimiser,
-)
 from finemask.datasets import Dataset, Split, load_dataset, make_split
-from finemask.errors import FinemaskError, UsageError
+from finemask.errors import DataError, UsageError
 from finemask.io.files import write_text
+from finemask.job import Job, claim_folder, draw, read_samples, restore, save
 from finemask.log import Log
 from finemask.methods import METHODS, Method, create, default_recipe
-from finemask.pairs import Batch, PairDataset, collate
+from finemask.pairs import Batch, Pair, PairDataset, collate
 from finemask.progress import Track, silent
 from finemask.recipe import Recipe, Task, TrainSettings, read_toml
 from finemask.runs import Run, load_run
 from finemask.schedule import bound_in_steps, learning_rate_factor, share_done
+from finemask.standing import Interrupted, Standing
 from finemask.validate import Validation, validate
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a training process needs; every process of a run gets the same."""
-
-    dataset: Dataset
-    split: Split
-    recipe: Recipe
-    out: Path
-    resume: bool
-    cache: Path | None
-    progress: Track
-    fingerprint: str
 
 
 def train(
@@ -106,31 +85,37 @@ def train(
     """
     out = Path(out)
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
+    fingerprint = dataset.fingerprint()
     if resume:
         resolved = Recipe.load(out / "recipe.toml")
         parts = Split.load(out / "splits.json")
-        parts.verify(dataset)
+        if parts.fingerprint != fingerprint:
+            raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
     else:
         resolved = resolve_recipe(dataset, method, recipe, settings, scale)
-        parts = Split.load(Path(split)) if split else make_split(dataset, fold=fold)
-        parts.verify(dataset)
-        _claim(out, overwrite)
-        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
-        parts.save(out / "splits.json", overwrite=True)
+        if split:
+            parts = replace(Split.load(Path(split)), fingerprint=fingerprint)
+            parts.verify(dataset)
+        else:
+            parts = make_split(dataset, fold=fold)
     if not parts.train:
         raise UsageError(dataset.root, "has no training cases in this split", "change the split")
-    create(resolved)  # refuse a wrong recipe here, not in a worker process
-    job = Job(dataset, parts, resolved, out, resume, cache, progress, dataset.fingerprint())
-    if devices == 1:
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=resolved.train.precision)  # type: ignore[arg-type]  # checked by Fabric
-        run_training(fabric, job)
-    else:
-        strategy = DDPStrategy(
-            start_method="spawn",
-            find_unused_parameters=len(METHODS[resolved.method].players) > 1,
-        )
-        fabric = Fabric(accelerator, strategy, devices, precision=resolved.train.precision)  # type: ignore[arg-type]  # as above
-        fabric.launch(run_training, job)
+    create(resolved)  # refuse a wrong recipe before anything is written
+    if not resume:
+        claim_folder(out, overwrite)
+        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
+        parts.save(out / "splits.json")
+    job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
+    several_players = len(METHODS[resolved.method].players) > 1
+    ddp = DDPStrategy(start_method="spawn", find_unused_parameters=several_players)
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=ddp if devices > 1 else "auto",
+        devices=devices,
+        precision=resolved.train.precision,  # type: ignore[arg-type]  # Fabric checks it
+    )
+    launched: Any = run_training
+    fabric.launch(launched, job)
     return load_run(out)
 
 
@@ -183,7 +168,6 @@ def run_training(fabric: Fabric, job: Job) -> None:
     validate_every = settings.validate_every or max(1, min(500, (total_steps or 2000) // 20))
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
     batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
-    log = open_log(job, method, at) if fabric.is_global_zero else None
 
     model, *wrapped = fabric.setup(method, *optimisers.values())
     model.mark_forward_method("losses")
@@ -195,7 +179,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     left = None if total_steps is None else total_steps - at.step
     progress = job.progress if fabric.is_global_zero else silent
 
-    with stop_on_signal() as stopped:
+    with stop_on_signal() as stopped, open_log(fabric, job, method, at) as log:
         for _ in progress(unfinished(at), at.label, left):
             factor = learning_rate_factor(settings, at.step, share, at.plateau_drops)
             micro = [next(batches).to(fabric.device) for _ in range(settings.accumulate)]
@@ -222,9 +206,19 @@ def run_training(fabric: Fabric, job: Job) -> None:
                 save(job, method, averaged, optimisers, at)
             if interrupted:
                 raise Interrupted(job.out, f"stopped after step {at.step}", "go on with --resume")
-    if log:
-        log.close()
+    if fabric.is_global_zero:
         draw(job, averaged, holdout)
+
+
+def open_log(
+    fabric: Fabric, job: Job, method: Method, at: Standing
+) -> AbstractContextManager[Log | None]:
+    """The log of a run, kept by the first process; a column for each loss part of each player."""
+    if not fabric.is_global_zero:
+        return nullcontext()
+    extra = [f"{n}_{player}" for player in method.players[1:] for n in ("loss", "gradient_norm")]
+    board = job.out / "tensorboard" if job.recipe.train.tensorboard else None
+    return Log(job.out / "log.csv", [*method.weights(), *extra], at.step, board)
 
 
 def unfinished(at: Standing) -> Iterator[int]:
@@ -235,7 +229,7 @@ def unfinished(at: Standing) -> Iterator[int]:
 
 def step_player(
     fabric: Fabric,
-    model: nn.Module,
+    model: Any,
     method: Method,
     player: str,
     optimiser: optim.Optimizer,
@@ -251,7 +245,7 @@ def step_player(
     sums: dict[str, Tensor] = {}
     optimiser.zero_grad()
     for number, batch in enumerate(micro, start=1):
-        with fabric.no_backward_sync(model, enabled=number < len(micro)):  # type: ignore[arg-type]  # wrapped by Fabric
+        with fabric.no_backward_sync(model, enabled=number < len(micro)):
             parts = model.losses(batch, player)
             total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
             fabric.backward(total / len(micro))
@@ -302,8 +296,8 @@ def average_weights(averaged: Method, method: Method, decay: float) -> None:
     """Move the averaged weights a little towards the trained ones; buffers are copied."""
     for kept, current in zip(averaged.parameters(), method.parameters(), strict=True):
         kept.lerp_(current, 1 - decay)
-    for kept, current in zip(averaged.buffers(), method.buffers(), strict=True):
-        kept.copy_(current)
+    for copied, buffer in zip(averaged.buffers(), method.buffers(), strict=True):
+        copied.copy_(buffer)
 
 
 class SampleNumbers(Sampler[int]):
@@ -321,7 +315,7 @@ class SampleNumbers(Sampler[int]):
 
 def make_loader(
     samples: PairDataset, settings: TrainSettings, fabric: Fabric, first_step: int
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     """Batches from ``first_step`` on; its own generator leaves the global one alone."""
     return DataLoader(
         samples,
@@ -338,64 +332,14 @@ def validate_once(
     fabric: Fabric, method: Method, holdout: Sequence[Pair], recipe: Recipe
 ) -> Validation:
     """Validate in the first process and tell the others."""
-    result = None
+    result: Validation | None = None
     if fabric.is_global_zero:
         training = method.training
         method.eval()
         result = validate(method, method.deploy(), holdout, recipe)
         method.train(training)
-    return fabric.broadcast(result)
-
-
-def save(
-    job: Job,
-    method: Method,
-    averaged: Method,
-    optimisers: Mapping[str, optim.Optimizer],
-    at: Standing,
-) -> None:
-    """Write ``last`` and, after a gain, ``best``; never a weight that is not finite."""
-    weights = averaged.state_dict()
-    if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
-        return
-    state = {"random": torch.get_rng_state()}
-    groups = {}
-    for player, optimiser in optimisers.items():
-        tensors, groups[player] = pack_optimiser(player, optimiser)
-        state |= tensors
-    if averaged is not method:
-        state |= {f"raw/{name}": value for name, value in method.state_dict().items()}
-    meta = {
-        "method": job.recipe.method,
-        "step": at.step,
-        "score": at.best_score,
-        "metric": job.recipe.train.metric,
-        "threshold": at.threshold,
-        "versions": {"finemask": __version__, "torch": torch.__version__},
-        "data_fingerprint": job.fingerprint,
-    }
-    folder = job.out / "checkpoints"
-    save_checkpoint(
-        folder / "last", weights, {**meta, "standing": asdict(at), "optimisers": groups}, state
-    )
-    if at.best_step == at.step:
-        save_checkpoint(folder / "best", weights, meta)
-
-
-def restore(
-    job: Job, method: Method, averaged: Method, optimisers: Mapping[str, optim.Optimizer]
-) -> Standing:
-    """Bring everything back to where ``last`` left it."""
-    checkpoint = load_checkpoint(job.out / "checkpoints" / "last")
-    weights, state = checkpoint.weights(), checkpoint.state()
-    load_weights(averaged, weights, checkpoint.path)
-    if averaged is not method:
-        raw = {k.removeprefix("raw/"): v for k, v in state.items() if k.startswith("raw/")}
-        load_weights(method, raw, checkpoint.path)
-    for player, optimiser in optimisers.items():
-        unpack_optimiser(player, optimiser, state, checkpoint.meta["optimisers"][player])
-    torch.set_rng_state(state["random"])
-    return Standing(**checkpoint.meta["standing"])
+    shared: Validation = fabric.broadcast(result)  # type: ignore[assignment]  # set by the first
+    return shared
 
 
 @contextmanager
@@ -405,7 +349,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _frame: Any) -> None:
         stopped.set()

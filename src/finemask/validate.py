@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,18 +56,16 @@ def validate(
         pairs: LR and HR of each case.
         recipe: Names the metric, the target and the classes.
     """
+    if not pairs:
+        return Validation(score=math.nan, threshold=0.5)
     curves, psnrs = [], []
-    device = next(segmenter.parameters()).device
     for pair in pairs:
-        guidance = None if method.guide is None else method.guide(pair.hr.image)
-        probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=str(device))
+        probs, resolved = predict_pair(method, segmenter, pair)
         truth = target_of(pair.hr, recipe.pairs, recipe.task.foreground) >= 0.5
         curves.append(score_curve(probs, truth, recipe.train.metric))
-        image = torch.from_numpy(pair.lr.image)[None].to(device)
-        resolved = method.super_resolve(image)
         if resolved is not None:
             hr = pair.hr.image
-            psnrs.append(psnr(resolved[0].float().cpu().numpy(), hr, data_range=float(np.ptp(hr))))
+            psnrs.append(psnr(resolved, hr, data_range=float(np.ptp(hr))))
     mean = np.mean(curves, axis=0)
     best = max(range(len(mean)), key=lambda t: (mean[t], -abs(THRESHOLDS[t] - 0.5)))
     single = recipe.task.foreground == 1
@@ -76,6 +75,18 @@ def validate(
         psnr_db=float(np.mean(psnrs)) if psnrs else None,
         cases=len(pairs),
     )
+
+
+@torch.no_grad()
+def predict_pair(
+    method: Method, segmenter: Segmenter, pair: Pair
+) -> tuple[Float[ndarray, "f *s"], Float[ndarray, "c *s"] | None]:
+    """Probabilities on the HR grid and, from methods that make one, the super-resolved image."""
+    device = next(segmenter.parameters()).device
+    guidance = method.guide(pair.hr.image)
+    probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=str(device))
+    resolved = method.super_resolve(torch.from_numpy(pair.lr.image)[None].to(device))
+    return probs, None if resolved is None else resolved[0].float().cpu().numpy()
 
 
 def score_curve(

@@ -15,10 +15,10 @@ PACKAGE = Path(finemask.__file__).parent
 LAYERS = {
     0: ("errors", "geometry", "case", "recipe", "progress"),
     1: ("io", "datasets", "softmask", "prepare"),
-    2: ("pairs", "augment", "cache", "metrics", "nn", "losses", "tiles", "memory"),
+    2: ("pairs", "degrade", "windows", "augment", "cache", "metrics", "nn", "losses", "tiles", "memory"),
     3: ("methods",),
     4: (
-        "schedule", "checkpoint", "log", "standing", "runs", "validate", "train", "predict",
+        "schedule", "checkpoint", "job", "inputs", "ledger", "log", "standing", "runs", "validate", "train", "predict",
         "evaluate", "report", "demo", "info",
     ),
     5: ("cli", "__main__"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +15,6 @@ from finemask.nn.outputs import foreground_probs
 from finemask.pairs import Batch
 from finemask.recipe import Task
 
-Guide = Callable[[Float[ndarray, "c *s"]], Float[ndarray, "c *p"]]
-
 
 class Segmenter(nn.Module):
     """The network that ships: LR image in, logits on the HR grid out, nothing else inside.
@@ -24,7 +22,8 @@ class Segmenter(nn.Module):
     Args:
         network: Maps ``image_lr`` (and ``guidance`` where the method has a guide) to logits.
         task: Channels, classes and scale.
-        stride: LR sides must be multiples of this; ``predict`` pads to it.
+        stride: Any LR size gives an answer; sides that are multiples of this are pooled
+            evenly, so ``predict`` pads to it.
     """
 
     def __init__(self, network: nn.Module, task: Task, stride: int = 1) -> None:
@@ -56,6 +55,7 @@ class Method(nn.Module, ABC):
 
     A subclass builds its network in ``__init__(task, config)``, returns named
     loss parts from ``losses`` and hands over what inference needs by ``deploy``.
+    Construction must work under ``torch.device("meta")``, where costs are counted.
     """
 
     paper: ClassVar[str]
@@ -66,10 +66,10 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type]
     RECIPE: ClassVar[Mapping[str, Any]] = {}
     """Settings by section that differ from the defaults of ``Recipe``."""
+    RECIPE_3D: ClassVar[Mapping[str, Any]] = {}
+    """Settings that differ further for volumes."""
     players: ClassVar[tuple[str, ...]] = ("network",)
     """Stepped in turn, each by its own optimiser (a GAN has two)."""
-    guide: ClassVar[Guide | None] = None
-    """Cuts the guidance from the HR image, for methods that take one."""
 
     def __init__(self, task: Task, config: Any) -> None:
         super().__init__()
@@ -77,7 +77,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
-        """Unweighted scalar parts of the loss of one player, under the paper's symbols."""
+        """Unweighted scalar parts of the loss of one player, under the paper's symbols.
+
+        A part of weight 0 may be left out.
+        """
 
     @abstractmethod
     def weights(self) -> dict[str, float]:
@@ -85,7 +88,12 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def deploy(self) -> Segmenter:
-        """The inference network, sharing weights with this one."""
+        """The inference network, sharing weights (and so train or eval mode) with this one."""
+
+    @staticmethod
+    def guide(image_hr: Float[ndarray, "c *s"]) -> Float[ndarray, "c *p"] | None:
+        """Cut the guidance from the prepared HR image, for methods that take one."""
+        return None
 
     def super_resolve(self, image_lr: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *hr"] | None:
         """The super-resolved image, for methods that make one."""
@@ -94,6 +102,3 @@ class Method(nn.Module, ABC):
     def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
         """Trainable weights of a player, by learning-rate factor."""
         yield ParameterGroup([p for p in self.parameters() if p.requires_grad])
-
-
-Dims = Literal[2, 3]

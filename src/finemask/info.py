@@ -1,0 +1,70 @@
+"""What a run or an image is, in a few lines, after reading it whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finemask.errors import DataError
+
+
+def describe_path(path: str | Path) -> str:
+    """Describe a run folder, an image file or a DICOM series folder.
+
+    Raises:
+        DataError: When it is none of these, or not sound.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError(place, "does not exist", "check the path")
+    if (place / "recipe.toml").exists() or (place / "checkpoints").exists():
+        return describe_run(place)
+    return describe_image(place)
+
+
+def describe_run(folder: Path) -> str:
+    """Method, task, scores and versions of a verified run."""
+    from finemask.runs import load_run
+
+    run = load_run(folder)
+    task, meta = run.recipe.task, run.meta
+    parameters = sum(p.numel() for p in run.segmenter.parameters())
+    score = "not validated" if meta["score"] is None else f"{meta['score']:.4f}"
+    lines = {
+        "run": str(folder),
+        "method": run.recipe.method,
+        "task": f"{task.dims}-D, {task.channels} channel(s), scale {'x'.join(map(str, task.scale))}",
+        "classes": ", ".join(task.names),
+        "parameters at inference": f"{parameters:,}",
+        "best checkpoint": f"step {meta['step']}",
+        f"validation {meta['metric']}": score,
+        "threshold": f"{run.threshold:.2f}",
+        "versions": ", ".join(f"{name} {number}" for name, number in meta["versions"].items()),
+        "data fingerprint": meta["data_fingerprint"][:16],
+        "checksums": "verified",
+    }
+    return _table(lines)
+
+
+def describe_image(path: Path) -> str:
+    """Grid, intensities and format of an image that was read whole."""
+    from finemask.io import read_header, read_image
+
+    header = read_header(path)
+    image, geometry = read_image(path)
+    unit = geometry.unit
+    lines = {
+        "image": str(path),
+        "format": header.format,
+        "size": " x ".join(map(str, geometry.shape)) + " (slowest axis first)",
+        "channels": str(len(image)),
+        "spacing": " x ".join(f"{s:g}" for s in geometry.spacing) + f" {unit}",
+        "extent": " x ".join(f"{e:.1f}" for e in geometry.extent) + f" {unit}",
+        "origin": ", ".join(f"{o:.2f}" for o in geometry.origin),
+        "intensities": f"{image.min():g} to {image.max():g}, mean {image.mean():.4g}",
+    }
+    return _table(lines)
+
+
+def _table(lines: dict[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
