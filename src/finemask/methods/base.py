@@ -63,7 +63,8 @@ class Method(nn.Module, ABC):
     dims: ClassVar[tuple[int, ...]] = (2, 3)
     dropped: ClassVar[str] = "nothing"
     """What ``deploy`` leaves behind, in words."""
-    Config: ClassVar[type]
+    config_type: ClassVar[type]
+    """The frozen dataclass ``Config`` of the method's file."""
     RECIPE: ClassVar[Mapping[str, Any]] = {}
     """Settings by section that differ from the defaults of ``Recipe``."""
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {}
@@ -77,10 +78,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
-        """Unweighted scalar parts of the loss of one player, under the paper's symbols.
-
-        A part of weight 0 may be left out.
-        """
+        """Unweighted scalar parts of the loss of one player, under the paper's symbols."""
 
     @abstractmethod
     def weights(self) -> dict[str, float]:

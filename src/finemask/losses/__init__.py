@@ -1,0 +1,1 @@
+"""Losses: pure functions of equal-shaped tensors, averaged over the batch."""

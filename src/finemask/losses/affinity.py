@@ -1,0 +1,156 @@
+"""Whether two feature maps find the same places of the image alike.
+
+The affinity of a feature map with L positions is its L x L matrix of inner
+products. Two maps are compared by the difference of their matrices, which are
+never built: a 3-D volume's would fill terabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+POOL: Mapping[int, Callable[..., Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
+BLOCK = 4096
+"""Positions summed in float32 before a partial sum is widened to float64."""
+ROW_ELEMENTS = 2**22
+"""Matrix elements that the absolute form holds at a time (16 MiB)."""
+
+
+def feature_affinity(
+    a: Float[Tensor, "b c *s"],
+    b: Float[Tensor, "b c *t"],
+    *,
+    grid: Sequence[int] | None = None,
+    normalise: bool = False,
+    power: Literal[1, 2] = 2,
+) -> Float[Tensor, ""]:
+    """Mean difference of the self-similarity matrices of two feature maps.
+
+    ``1/L^2 sum_ij |S^a_ij - S^b_ij|^power`` with ``S_ij = f_i . f_j``, averaged
+    over the batch. Gradients flow into both maps.
+
+    Paper: dsrl Eq. (3), dsrl Eq. (4)
+
+    Args:
+        a: Features of one branch.
+        b: Features of the other: as many channels, and the same grid unless both are pooled.
+        grid: Average both over this many cells first; cells of two maps with one physical
+            extent coincide even where their resolutions differ.
+        normalise: Scale the feature vector of every position to length 1, so that only its
+            direction counts and S is a cosine.
+        power: 2 for the mean square (time and memory linear in L), 1 for the mean absolute
+            difference (memory linear in L, time quadratic).
+
+    Returns:
+        At least 0; 0 when the matrices agree, as for ``b = -a`` or any rotation of channels.
+
+    Example:
+        Positions (1, 0) and (0, 1) are unlike in one map, alike in the other.
+
+        >>> apart, alike = torch.eye(2)[None], torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+        >>> feature_affinity(apart, alike), feature_affinity(apart, alike, power=1)
+        (tensor(0.5000), tensor(0.5000))
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (_positions(x.float() if x.dtype != torch.float64 else x, grid) for x in (a, b))
+        if normalise:
+            a, b = _unit(a), _unit(b)
+        if power == 2:
+            return squared_gram_distance(a, b).mean().to(torch.float32)
+        value: Tensor = _AbsoluteGramDistance.apply(a, b)
+        return value.to(torch.float32)
+
+
+def squared_gram_distance(
+    a: Float[Tensor, "b c l"], b: Float[Tensor, "b c l"]
+) -> Float[Tensor, " b"]:
+    """``|A'A - B'B|_F^2 / L^2`` of each sample from C x C matrices alone.
+
+    With U = A - B and V = A + B, ``A'A - B'B = (U'V + V'U) / 2``, and so its
+    squared norm is ``(<UU', VV'> + <UV', (UV')'>) / 2``. The usual expansion
+    into ``|AA'|^2 + |BB'|^2 - 2 |AB'|^2`` subtracts equal numbers when the maps
+    agree and is wrong by more than its value late in training.
+    """
+    length = a.shape[2]
+    u, v = a - b, a + b
+    uu, vv, uv = _gram(u, u), _gram(v, v), _gram(u, v)
+    twice = (uu * vv).sum((1, 2)) + (uv * uv.transpose(1, 2)).sum((1, 2))
+    return twice / (2.0 * length**2)
+
+
+def _positions(x: Tensor, grid: Sequence[int] | None) -> Tensor:
+    if grid is not None and tuple(grid) != tuple(x.shape[2:]):
+        x = POOL[x.ndim - 2](x, tuple(grid))
+    return x.flatten(2)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Each position's vector at length 1; one of almost no length stays so."""
+    return x * torch.rsqrt((x * x).sum(1, keepdim=True) + 1e-6)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """The precision of long sums; Apple's GPUs have no float64."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _gram(x: Float[Tensor, "b c l"], y: Float[Tensor, "b c l"]) -> Float[Tensor, "b c c"]:
+    """``X Y'``, summed over blocks of positions in float32 and over the blocks in float64."""
+    batch, channels, length = x.shape
+    blocks = -(-length // BLOCK)
+    if blocks > 1:
+        padding = (0, blocks * BLOCK - length)
+        x, y = (
+            F.pad(z, padding).reshape(batch, channels, blocks, BLOCK).transpose(1, 2)
+            for z in (x, y)
+        )
+    else:
+        x, y = x[:, None], y[:, None]
+    return (x @ y.transpose(2, 3)).to(_wide(x)).sum(1)
+
+
+class _AbsoluteGramDistance(torch.autograd.Function):
+    """Batch mean of ``sum_ij |A'A - B'B|_ij / L^2``, a few rows of the matrix at a time.
+
+    The difference D is symmetric, so the gradients are ``2 A sign(D) / L^2`` and
+    minus the same with B. They are formed beside the value: going back over the
+    rows would cost the products again, keeping them would cost the L x L memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        batch, _, length = a.shape
+        u, v = a - b, a + b
+        rows = max(1, ROW_ELEMENTS // (batch * length))
+        factor = 2.0 / (batch * length**2)
+        total = torch.zeros((), dtype=_wide(a), device=a.device)
+        gradients = [
+            torch.empty_like(x) if wanted else None
+            for x, wanted in zip((a, b), ctx.needs_input_grad, strict=True)
+        ]
+        for start in range(0, length, rows):
+            part = slice(start, start + rows)
+            d = (u[..., part].transpose(1, 2) @ v + v[..., part].transpose(1, 2) @ u) / 2
+            total += d.abs().sum(2).to(total.dtype).sum()
+            sign = d.sign().transpose(1, 2)
+            for x, gradient, sense in zip((a, b), gradients, (factor, -factor), strict=True):
+                if gradient is not None:
+                    gradient[..., part] = sense * (x @ sign)
+        ctx.save_for_backward(*gradients)
+        return total / (batch * length**2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return tuple(None if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)

@@ -1,0 +1,97 @@
+"""How far a mask is from its target, whether the target is 0/1 or soft.
+
+Everything is computed in float32, whatever the network's precision: sums over
+a volume overflow or lose their digits in half precision.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from finemask.nn.outputs import with_background
+
+
+def dice_loss(
+    probs: Float[Tensor, "b f *s"], target: Float[Tensor, "b f *s"], eps: float = 1.0
+) -> Float[Tensor, ""]:
+    """One minus the Dice overlap with squared denominators.
+
+    ``1 - (2 sum(p y) + eps) / (sum(p^2) + sum(y^2) + eps)``, for each sample and
+    class, then averaged. Zero at ``p = y`` and only there, for soft targets too:
+    the form without squares pulls a target of 0.5 to 0 or 1.
+
+    Paper: sasrnet Eq. (1)
+
+    Args:
+        probs: Foreground probabilities in [0, 1].
+        target: In [0, 1].
+        eps: In voxels; decides how fast a false alarm in an empty sample is punished.
+
+    Returns:
+        In [0, 1].
+
+    Example:
+        >>> dice_loss(torch.tensor([[[0.5, 1.0]]]), torch.tensor([[[0.5, 1.0]]]))
+        tensor(0.)
+        >>> dice_loss(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]]), eps=0.0)
+        tensor(0.3333)
+    """
+    overlap, squares = _overlap(probs, target)
+    return (1 - (2 * overlap + eps) / (squares + eps)).mean()
+
+
+def iou_loss(
+    probs: Float[Tensor, "b f *s"], target: Float[Tensor, "b f *s"], eps: float = 1.0
+) -> Float[Tensor, ""]:
+    """One minus the intersection over the union, with squares as in ``dice_loss``.
+
+    ``1 - (sum(p y) + eps) / (sum(p^2) + sum(y^2) - sum(p y) + eps)``; zero at
+    ``p = y`` and only there, for soft targets too.
+
+    Args:
+        probs: Foreground probabilities in [0, 1].
+        target: In [0, 1].
+        eps: In voxels.
+
+    Returns:
+        In [0, 1].
+
+    Example:
+        >>> iou_loss(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]]), eps=0.0)
+        tensor(0.5000)
+    """
+    overlap, squares = _overlap(probs, target)
+    return (1 - (overlap + eps) / (squares - overlap + eps)).mean()
+
+
+def cross_entropy(
+    logits: Float[Tensor, "b l *s"], target: Float[Tensor, "b f *s"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of every voxel, averaged; the target may be soft.
+
+    Paper: dsrl Eq. (1)
+
+    Args:
+        logits: One map (sigmoid), or one map a class with the background first (softmax).
+        target: Foreground maps in [0, 1]; the background is what they leave of one.
+
+    Returns:
+        In nats a voxel.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 1, 2), torch.tensor([[[0.0, 1.0]]]))
+        tensor(0.6931)
+    """
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits.float(), target.float())
+    truth = with_background(target.float())
+    return -(truth * torch.log_softmax(logits.float(), 1)).sum(1).mean()
+
+
+def _overlap(probs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum(p y)`` and ``sum(p^2) + sum(y^2)`` of each sample and class."""
+    p, y = probs.float().flatten(2), target.float().flatten(2)
+    return (p * y).sum(2), (p * p).sum(2) + (y * y).sum(2)
