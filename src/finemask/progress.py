@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 Label = str | Callable[[], str]
@@ -21,6 +21,7 @@ Label = str | Callable[[], str]
 SECONDS_BETWEEN_LINES = 30.0
 
 
+@runtime_checkable
 class Track(Protocol):
     """Passes items on and tells the user about it."""
 
