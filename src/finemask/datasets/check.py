@@ -19,7 +19,7 @@ from finemask.datasets.load import survey
 from finemask.datasets.split import PARTS, Split, make_split
 from finemask.errors import DataError, FinemaskError
 from finemask.geometry import Unit
-from finemask.io.notices import DataWarning
+from finemask.io import DataWarning, stem
 from finemask.progress import Track, silent
 
 MOST_WARNINGS = 10
@@ -141,7 +141,7 @@ def _warning_notes(messages: Sequence[str]) -> list[str]:
 
 def _of_case(entry: Entry, error: FinemaskError) -> FinemaskError:
     """The same error, naming the case where the file's name does not."""
-    if entry.name in error.subject:
+    if stem(error.subject) == entry.name:
         return error
     return DataError(error.subject, f"case {entry.name} {error.what}", error.fix)
 
@@ -238,7 +238,7 @@ def _lesion_sizes(lesions: Sequence[Lesion], unit: Unit) -> str:
     )
 
 
-def _range(rows: Sequence[Sequence[float]]) -> str:
+def _range(rows: Sequence[Sequence[float | int]]) -> str:
     """Per axis the one value, or the smallest and largest.
 
     Example:

@@ -31,6 +31,22 @@ def content_hash(path: Path) -> str:
     return _hash(_stamped(path), True)
 
 
+def picture_hash(path: Path) -> str:
+    """``pixel_hash`` of an image file, decoded once for each state of the file.
+
+    Raises:
+        DataError: When the file is not sound.
+    """
+    return _picture_hash(_stamped(path))
+
+
+@lru_cache(maxsize=65536)
+def _picture_hash(files: tuple[tuple[Path, int, int], ...]) -> str:
+    from finemask.io import read_image
+
+    return pixel_hash(read_image(files[0][0])[0])
+
+
 def pixel_hash(image: NDArray[Any]) -> str:
     """SHA-256 of decoded intensities ``(C, *S)``; equal channels count as one."""
     if image.shape[0] > 1 and (image == image[:1]).all():

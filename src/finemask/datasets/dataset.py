@@ -138,8 +138,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over the names, groups, labels and file contents of all cases.
 
-        It does not change when the folder is moved or a file only renamed in case
-        of its suffix, and does when a single byte of any file of a case changes.
+        It stays when the folder is moved, and changes with any byte of any file.
         """
         digest = sha256(repr(sorted(self.labels.items())).encode())
         for entry in sorted(self.entries, key=lambda e: e.name):

@@ -11,11 +11,10 @@ from pathlib import Path
 from finemask.datasets.dataset import Entry
 from finemask.datasets.listing import (
     Listing,
+    declared_labels,
     few,
     inside,
-    parse_labels,
     read_groups,
-    read_json,
     read_table,
 )
 from finemask.errors import DataError
@@ -41,10 +40,8 @@ def list_folder(root: Path) -> Listing:
     }
     for name, files in (others | readers).items():
         _compare_stems(root, name, images, files, listing)
-    declared = read_json(root / "dataset.json") if (root / "dataset.json").is_file() else {}
-    if "labels" in declared:
-        listing.labels = parse_labels(root / "dataset.json", declared["labels"])
-    groups = read_groups(root, declared.get("groups"), listing)
+    listing.labels = declared_labels(root)
+    groups = read_groups(root, listing)
     if strangers := sorted(set(groups) - set(images)):
         listing.notes.append(f"groups are given for unknown cases: {few(strangers)}")
     for name, image in images.items():

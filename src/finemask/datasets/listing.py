@@ -99,28 +99,36 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return columns, [{c: v.strip() for c, v in zip(columns, row, strict=True)} for row in rows[1:]]
 
 
-def read_groups(folder: Path, declared: object, listing: Listing) -> dict[str, str]:
-    """Patient of each case from ``groups.csv`` (``case,group``) or dataset.json's ``groups``."""
-    table = folder / "groups.csv"
-    if table.is_file():
-        columns, rows = read_table(table)
-        if not {"case", "group"} <= set(columns):
-            raise DataError(table, f"has columns {', '.join(columns)}", "name them case,group")
-        if declared:
-            listing.notes.append("groups.csv is used, the groups in dataset.json are not")
-        groups = {row["case"]: row["group"] for row in rows}
-        if len(groups) != len(rows):
-            listing.refuse(table, "names a case twice", "keep one row a case")
-        return groups
-    if declared is None:
-        return {}
-    if not isinstance(declared, dict) or not all(isinstance(g, str) for g in declared.values()):
+def read_groups(folder: Path, listing: Listing) -> dict[str, str]:
+    """Patient of each case from ``groups.csv`` (``case,group``), or dataset.json's ``groups``."""
+    table, description = folder / "groups.csv", folder / "dataset.json"
+    declared = read_json(description).get("groups") if description.is_file() else None
+    if not table.is_file():
+        if isinstance(declared, dict) and all(isinstance(g, str) for g in declared.values()):
+            return declared
+        if declared is None:
+            return {}
         raise DataError(
-            folder / "dataset.json",
+            description,
             "has groups that do not map case to patient",
             'write "groups": {"case": "patient"}',
         )
-    return dict(declared)
+    columns, rows = read_table(table)
+    if not {"case", "group"} <= set(columns):
+        raise DataError(table, f"has columns {', '.join(columns)}", "name them case,group")
+    if declared:
+        listing.notes.append("groups.csv is used, the groups in dataset.json are not")
+    groups = {row["case"]: row["group"] for row in rows}
+    if len(groups) != len(rows):
+        listing.refuse(table, "names a case twice", "keep one row a case")
+    return groups
+
+
+def declared_labels(folder: Path) -> dict[str, int] | None:
+    """Labels in the ``dataset.json`` of a folder, if it declares any."""
+    path = folder / "dataset.json"
+    declared = read_json(path) if path.is_file() else {}
+    return parse_labels(path, declared["labels"]) if "labels" in declared else None
 
 
 def parse_labels(path: Path, declared: object) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Layout: ``manifest.csv``, one row a case, paths relative to it.
 
 Columns: ``case,image`` and optional ``mask, split, group, rater_1..n, soft,
-image_lr, spacing_mm, diameter_mm``. Others are ignored with a note.
+image_lr, spacing_mm, diameter_mm``. Others are ignored with a note. A
+``dataset.json`` beside it may declare ``labels``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finemask.datasets.dataset import Entry, Part
-from finemask.datasets.listing import Listing, few, inside, read_table
+from finemask.datasets.listing import Listing, declared_labels, few, inside, read_table
 from finemask.errors import DataError
 
 REQUIRED = {"case", "image"}
@@ -46,6 +47,7 @@ def list_manifest(path: Path) -> Listing:
             f"has the columns {', '.join(columns)}, needs at least case,image",
             "rename its columns, or point finemask at a folder with images/ and masks/",
         )
+    listing.labels = declared_labels(path.parent)
     raters = sorted((c for c in columns if re.fullmatch(r"rater_\d+", c)), key=lambda c: int(c[6:]))
     unknown = [c for c in columns if c not in REQUIRED | OPTIONAL | set(raters)]
     if unknown:

@@ -51,7 +51,7 @@ def list_nnunet(root: Path) -> Listing:
     if not isinstance(ending, str) or not ending.startswith("."):
         raise DataError(description, f"has file_ending {ending!r}", 'write for example ".nii.gz"')
     form = _Form(len(names), ending)
-    groups = read_groups(root, declared.get("groups"), listing)
+    groups = read_groups(root, listing)
 
     training = _list_part(root, "Tr", form, listing)
     testing = _list_part(root, "Ts", form, listing)

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from finemask.datasets.content import content_hash, joined, pixel_hash
+from finemask.datasets.content import content_hash, joined, picture_hash
 from finemask.datasets.dataset import Dataset, Entry
 from finemask.datasets.listing import few, read_json
 from finemask.errors import DataError, UsageError
@@ -67,17 +67,22 @@ class Split:
         names = [name for part in parts.values() for name in part]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise DataError(path, f"names cases twice: {few(twice)}", "keep each case in one part")
-        fold = values.get("fold")
-        return cls(
-            train=tuple(parts["train"]),
-            val=tuple(parts["val"]),
-            test=tuple(parts["test"]),
-            method="drawn" if values.get("method") == "drawn" else "declared",
-            seed=int(values.get("seed", 0)),
-            fold=(int(fold[0]), int(fold[1])) if fold else None,
-            fingerprint=str(values.get("fingerprint", "")),
-            notes=tuple(map(str, values.get("notes", ()))),
-        )
+        try:
+            fold = values.get("fold")
+            return cls(
+                train=tuple(parts["train"]),
+                val=tuple(parts["val"]),
+                test=tuple(parts["test"]),
+                method="drawn" if values.get("method") == "drawn" else "declared",
+                seed=int(values.get("seed", 0)),
+                fold=None if fold is None else (int(fold[0]), int(fold[1])),
+                fingerprint=str(values.get("fingerprint", "")),
+                notes=tuple(map(str, values.get("notes", ()))),
+            )
+        except (TypeError, ValueError, LookupError) as error:
+            raise DataError(
+                path, "needs a whole number as seed, and two or null as fold", "correct the file"
+            ) from error
 
     def verify(self, dataset: Dataset) -> None:
         """Check that the data set has every case, and that no patient or image straddles parts.
@@ -167,9 +172,7 @@ def image_content(entry: Entry, dims: int) -> str:
     ``check_dataset`` compares their voxels.
     """
     if dims == 2:
-        from finemask.io import read_image
-
-        return "-".join(pixel_hash(read_image(path)[0]) for path in entry.images)
+        return "-".join(picture_hash(path) for path in entry.images)
     return "-".join(content_hash(path) for path in entry.images)
 
 
