@@ -293,7 +293,8 @@ def _slice_step(folder: Path, slices: Slices, normal: Float[ndarray, "3"]) -> Fl
         between = "; ".join(
             f"{_label(slices[i])} and {_label(slices[i + 1])} ({gaps[i]:.4g} mm)" for i in wrong[:5]
         )
-        whole = np.abs(gaps[wrong] / median - np.round(gaps[wrong] / median)) < 0.05
+        steps = gaps[wrong] / median
+        whole = (np.abs(steps - np.round(steps)) < 0.05) & (steps > 1.5)
         what = "lacks slices" if whole.all() else "has unevenly spaced slices"
         raise DataError(
             folder,

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             target, f"cannot be written ({reason})", "check the folder, its rights and free space"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

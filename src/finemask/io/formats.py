@@ -14,6 +14,7 @@ from typing import Any
 
 from finemask.errors import DataError, FinemaskError
 from finemask.io import dicom
+from finemask.io.notices import warn
 from finemask.io.raster import FilePath, Header, Raster
 
 # Longest first, so that ".nii.gz" is one suffix.
@@ -61,8 +62,8 @@ def is_image(path: FilePath) -> bool:
 def find_images(folder: FilePath) -> list[Path]:
     """Image files and DICOM series folders directly in a folder, in natural order.
 
-    Hidden files are left out, and so is what a symbolic link leads to outside
-    the folder.
+    Hidden files are left out, and so is, with a warning, what a symbolic link
+    leads to outside the folder.
 
     Raises:
         DataError: When the folder cannot be listed.
@@ -75,8 +76,10 @@ def find_images(folder: FilePath) -> list[Path]:
             root, f"cannot be listed ({error.strerror})", "check the path and its rights"
         ) from error
     home = root.resolve()
-    inside = [p for p in inside if p.resolve().is_relative_to(home)]
-    return sorted((p for p in inside if is_image(p)), key=natural_key)
+    strays = [p for p in inside if not p.resolve().is_relative_to(home)]
+    if strays:
+        warn(root, f"{len(strays)} links to places outside were left out, first {strays[0].name}")
+    return sorted((p for p in inside if p not in strays and is_image(p)), key=natural_key)
 
 
 def natural_key(path: FilePath) -> tuple[Any, ...]:

@@ -106,8 +106,8 @@ def distinct(array: NDArray[Any]) -> NDArray[Any]:
 def _single_channel(path: FilePath, raster: Raster) -> NDArray[Any]:
     """``(*S)`` stored values; black and one colour count as a binary mask."""
     array = raster.array
-    if (array == array[:1]).all():
-        first: NDArray[Any] = array[0]
+    first: NDArray[Any] = array[0]
+    if len(array) == 1 or (array == first).all():
         return first
     if len(array) == 3 and array.dtype == np.uint8:
         red, green, blue = array.astype(np.int32)

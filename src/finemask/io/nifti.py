@@ -86,11 +86,11 @@ def read(path: Path) -> Raster:
     """The whole volume, its checksum verified and the stored rescaling applied."""
     data: bytes | memoryview = path.read_bytes()
     packed = data[:2] == b"\x1f\x8b"
-    if packed != path.name.lower().endswith(".gz"):
-        warn(path, f"is {'gzipped' if packed else 'not gzipped'} in spite of its name")
     start = zlib.decompressobj(wbits=31).decompress(data, 1024) if packed else data[:1024]
     fields = _fields(path, start)
     header, offset, count = _describe(path, fields)
+    if packed != path.name.lower().endswith(".gz"):
+        warn(path, f"is {'gzipped' if packed else 'not gzipped'} in spite of its name")
     if packed:
         data = inflate(path, data, offset + count * header.dtype.itemsize)
     body = memoryview(data)[offset:]

@@ -39,6 +39,7 @@ def read(path: Path) -> Raster:
             _check_png(path)
         colours = _palette(picture)
         array = _pixels(path, picture)
+        _refuse_turned(path, picture)
     array = np.atleast_3d(array).transpose(2, 0, 1)
     return Raster(header, drop_alpha(path, array), colours)
 
@@ -74,14 +75,7 @@ def _describe(path: Path, picture: Any) -> Header:
         raise DataError(
             path, f"has the colour mode {picture.mode}", "save it as grey or RGB without alpha"
         )
-    turned = picture.getexif().get(EXIF_ORIENTATION, 1)
-    if turned not in (0, 1):
-        raise DataError(
-            path,
-            f"is stored turned (EXIF orientation {turned}), so its mask may not lie on it",
-            "turn its pixels (for example with ImageMagick: mogrify -auto-orient) and check that "
-            "the mask fits",
-        )
+    _refuse_turned(path, picture)
     channels = CHANNELS[picture.mode]
     if picture.mode == "P":
         channels = 1 if is_grey(_palette(picture)) else 3
@@ -96,6 +90,19 @@ def _describe(path: Path, picture: Any) -> Header:
         np.dtype(depth),
         lossy=picture.format == "JPEG",
     )
+
+
+def _refuse_turned(path: Path, picture: Any) -> None:
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return  # asking would decode the pixels; an EXIF block behind them is seen after that
+    turned = picture.getexif().get(EXIF_ORIENTATION, 1)
+    if turned not in (0, 1):
+        raise DataError(
+            path,
+            f"is stored turned (EXIF orientation {turned}), so its mask may not lie on it",
+            "turn its pixels (for example with ImageMagick: mogrify -auto-orient) and check that "
+            "the mask fits",
+        )
 
 
 def _raw_mode(picture: Any) -> str:

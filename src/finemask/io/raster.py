@@ -108,7 +108,7 @@ def check_length(path: FilePath, found: int, needed: int) -> None:
     if found < needed:
         raise DataError(
             path,
-            f"is truncated (found {found:,} bytes of pixel data, its header needs {needed:,})",
+            f"is truncated (found {found:,} bytes, its header needs {needed:,})",
             "copy or export it again",
         )
     if found > needed:
