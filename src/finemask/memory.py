@@ -32,7 +32,9 @@ WORKSPACE = 1.5
 """Memory of the kernels (reordered copies, columns) on top of live tensors, as a factor."""
 
 SMALL = 4096
-"""Bytes for each HR voxel that no sensible network exceeds: below, nothing is counted."""
+"""Bytes for each HR voxel that no network here comes near (a U-Net takes 100 to 250).
+
+Where even these fit, nothing is counted; where counting fails, these are assumed."""
 
 LARGEST_TENSOR = 2**31 - 1
 """Elements that every kernel can index."""
@@ -170,14 +172,16 @@ def fit_tiles(
 
     def needed(plan: TilePlan) -> int:
         inputs = [(1, channels, *plan.tile), *extra]
-        peak, largest = activation_bytes(network, *inputs)
+        try:
+            peak, largest = activation_bytes(network, *inputs)
+        except (RuntimeError, NotImplementedError):  # it looks at values, which meta has not
+            peak, largest = SMALL * math.prod(plan.tile) * math.prod(scale), 0
         if largest > LARGEST_TENSOR:
             return largest * 4 + budget
         return int(WORKSPACE * peak) + result_bytes + _layer_bytes(plan, scale, channels, maps)
 
-    small = math.prod(whole) * math.prod(scale) * SMALL
     plan = plan_tiles(whole, whole, stride)
-    if small + result_bytes <= budget:
+    if SMALL * math.prod(whole) * math.prod(scale) + result_bytes <= budget:
         return plan
     while (need := needed(plan)) > budget:
         tile = smaller_tile(plan.tile, stride)

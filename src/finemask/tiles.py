@@ -32,7 +32,10 @@ SMALLEST = 16
 """Tiles have at least this many LR voxels a side (where the image has)."""
 
 OVERLAP = 0.25
-"""Share of a tile that it has in common with each neighbour."""
+"""Share of a tile that it has in common with each neighbour,"""
+
+LEAST_OVERLAP = 16
+"""but at least this many LR voxels, up to half of the tile."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,15 @@ def plan_tiles(shape: Sequence[int], tile: Sequence[int], stride: int = 1) -> Ti
         stride: Every start and size is a multiple of it.
 
     Example:
-        >>> plan_tiles((40,), (16,), stride=4).starts
-        ((0, 12, 24),)
+        >>> plan_tiles((160,), (64,), stride=4).starts
+        ((0, 48, 96),)
     """
     sides = tuple(
         min(s, max(t // stride, 2) * stride) if t < s else s
         for s, t in zip(shape, tile, strict=True)
     )
     overlap = tuple(
-        math.ceil(OVERLAP * t / stride) * stride if t < s else 0
+        math.ceil(max(OVERLAP * t, min(t / 2, LEAST_OVERLAP)) / stride) * stride if t < s else 0
         for s, t in zip(shape, sides, strict=True)
     )
     starts = tuple(_starts(s, t, o, stride) for s, t, o in zip(shape, sides, overlap, strict=True))
@@ -118,7 +121,7 @@ def smaller_tile(tile: Sequence[int], stride: int) -> tuple[int, ...] | None:
     return (*tile[:axis], shorter, *tile[axis + 1 :])
 
 
-def axis_weights(plan: TilePlan, axis: int, scale: int) -> tuple[Float[ndarray, " t"], ...]:
+def axis_weights(plan: TilePlan, axis: int, scale: int) -> tuple[Float[ndarray, " _"], ...]:
     """Weights of each tile along one axis, on HR voxels; together one everywhere.
 
     The outer edges of the image are no seams: there a tile keeps its full weight.
@@ -196,7 +199,7 @@ def _layer(
     image: Float[ndarray, "c *s"],
     forward: Callable[[Float[ndarray, "c *t"]], Float[ndarray, "f *hr"]],
     plan: TilePlan,
-    weights: Sequence[tuple[Float[ndarray, " t"], ...]],
+    weights: Sequence[tuple[Float[ndarray, " _"], ...]],
     number: int,
 ) -> Float[ndarray, "f *hr"]:
     """Weighted sum of the tiles with one start along the first axis."""
