@@ -87,7 +87,7 @@ class PreparedCases(Sequence[Case]):
         if entry.exists():
             try:
                 return load_entry(entry)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # a broken file can fail in any way
                 warnings.warn(
                     f"cache entry {entry} of case {name} cannot be used ({error}); made anew",
                     stacklevel=3,

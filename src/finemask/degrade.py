@@ -226,11 +226,10 @@ def check_extents(case: Case, scale: Sequence[int], lr_case: Case) -> None:
             f"{len(case.image)} in {hr.ndim}-D",
             "give an LR image of the same kind",
         )
-    if "px" in (hr.unit, lr.unit):
-        sides = zip(hr.shape, lr.shape, scale, strict=True)
-        apart = max(abs(h / f - n) for h, n, f in sides)
-    else:
-        apart = float(np.abs(lr.to_index(hr.corners()) - lr.to_index(lr.corners())).max())
+    apart = max(abs(h / f - n) for h, n, f in zip(hr.shape, lr.shape, scale, strict=True))
+    if hr.unit == lr.unit == "mm":
+        edges = np.abs(lr.to_index(hr.corners()) - lr.to_index(lr.corners()))
+        apart = max(apart, float(edges.max()))
     if apart > 0.5:
         raise DataError(
             subject(lr_case),

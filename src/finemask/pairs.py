@@ -66,6 +66,9 @@ __all__ = [
     "target_of",
 ]
 
+Guide = Callable[[Float[ndarray, "c *s"]], Float[ndarray, "c *p"] | None]
+"""Cuts a method's guidance from the HR image; ``None`` where it takes none."""
+
 ORDER, SAMPLE = 0, 1
 """Keys that keep the random streams of case order and of samples apart."""
 
@@ -148,7 +151,7 @@ class PairDataset(Dataset[Sample]):
         settings: The ``[pairs]`` table of a recipe.
         foreground: Number of foreground classes.
         seed: Any whole number.
-        guide: Cuts a method's guidance from the HR image.
+        guide: The method's own.
         crop: HR window; ``None`` takes ``settings.crop``, or else `default_crop`.
         stride: LR sides of a sample are multiples of this.
         lr_cases: The data set's own LR images in the same order, for ``degrade="real"``.
@@ -167,7 +170,7 @@ class PairDataset(Dataset[Sample]):
         foreground: int,
         seed: int,
         *,
-        guide: Callable[[Float[ndarray, "c *s"]], Float[ndarray, "c *p"]] | None = None,
+        guide: Guide | None = None,
         crop: Sequence[int] | None = None,
         stride: int = 1,
         lr_cases: Sequence[Case] | None = None,
@@ -175,7 +178,8 @@ class PairDataset(Dataset[Sample]):
     ) -> None:
         if not len(cases):
             raise DataError("training cases", "are none", "check the split of the data set")
-        self.cases, self.lr_cases, self.guide = cases, lr_cases, guide
+        self.cases, self.guide = cases, guide
+        self.lr_cases = lr_cases if settings.degrade == "real" else None
         self.scale, self.settings, self.foreground = tuple(scale), settings, foreground
         self.seed, self.normalise = seed, normalise
         largest = self._checked_sides()
@@ -212,7 +216,7 @@ class PairDataset(Dataset[Sample]):
             image_lr = noisy(np.flip(image_lr, flips), self.settings.noise, rng)
         else:
             image_lr = self._real_lr(self.lr_cases[index], start, warp)
-            rescale(image_lr, np.full(len(image_lr), contrast), np.array([brightness]))
+            rescale(image_lr, *np.full((2, len(image_lr)), [[contrast], [brightness]]))
             image_lr = np.flip(image_lr, flips)
         image_hr = np.ascontiguousarray(np.flip(inner(image, margin), flips))
         return Sample(
@@ -233,6 +237,13 @@ class PairDataset(Dataset[Sample]):
                     f"case {case.name} is {case.geometry.ndim}-D, the scale has "
                     f"{len(self.scale)} axes",
                     "set task.scale to one number an axis",
+                )
+            if len(case.image) != len(self.cases[0].image):
+                raise DataError(
+                    subject(case),
+                    f"case {case.name} has {len(case.image)} channels, the first case has "
+                    f"{len(self.cases[0].image)}",
+                    "give every case the same channels",
                 )
             check_labels(case, self.settings, self.foreground)
             if self.settings.degrade == "real":

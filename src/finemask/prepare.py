@@ -26,6 +26,10 @@ SLAB_VOXELS = 1 << 22
 """Most target voxels sampled at once, which bounds the memory of `to_grid`."""
 
 
+FLAT, TINY = 1e-6, 1e-24
+"""An intensity range below this share of the values, or of ``TINY``, is rounding, not contrast."""
+
+
 def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case:  # noqa: B008
     """Turn, resample, window and normalise an image, in this order.
 
@@ -112,7 +116,7 @@ def normalisation(
         return offset, gain
     for k, channel in enumerate(image):
         low, high = float(channel.min()), float(channel.max())
-        if low == high:
+        if high - low <= FLAT * max(abs(low), abs(high), TINY):
             offset[k] = low
         elif settings.normalise == "minmax":
             offset[k], gain[k] = low, 1 / (high - low)
@@ -128,10 +132,12 @@ def normalised(
     """``(image - offset) * gain`` for each channel, as float32."""
     if not offset.any() and (gain == 1).all():
         return image
-    per_channel = (slice(None), *(None,) * (image.ndim - 1))
-    centred = image - offset[per_channel].astype(np.float32)
-    centred *= gain[per_channel].astype(np.float32)
-    return centred
+    result = np.empty_like(image, np.float32)
+    for k, channel in enumerate(image):
+        for plane, values in zip(result[k], channel, strict=True):
+            # In float64, slice by slice: a large offset would cost digits or overflow.
+            plane[...] = (values.astype(np.float64) - offset[k]) * gain[k]
+    return result
 
 
 def to_grid(
@@ -140,10 +146,10 @@ def to_grid(
     """Bring an image or probabilities from one grid to another, in world coordinates.
 
     Paths without interpolation come first: the same grid, axes that are only
-    turned or mirrored, blocks of voxels merged. Voxels split by whole numbers
-    and everything else are interpolated linearly; where the target is coarser
-    its voxels are the mean of the source within them. Labels are not resized
-    as numbers: turn them into one probability map a class first.
+    turned or mirrored, windows of whole voxels, blocks of voxels merged.
+    Everything else is interpolated linearly; where the target is coarser its
+    voxels are the mean of the source within them. Labels are not resized as
+    numbers: turn them into one probability map a class first.
 
     Args:
         array: ``(C, *S)`` values on ``source``.
@@ -176,10 +182,14 @@ def to_grid(
     turned = source.permuted(order)
     for axis in flips:
         turned = turned.flipped(axis)
-    if not turned.resized(target.shape).matches(target):
+    shift = tuple(np.rint(turned.to_index(np.array(target.origin))).astype(int).tolist())
+    moved = turned.cropped(shift, target.shape).matches(target)
+    if not moved and not turned.resized(target.shape).matches(target):
         return _sampled(array, source, target, outside)
     array = np.transpose(array, (0, *(1 + a for a in order)))
     array = np.flip(array, tuple(1 + a for a in flips))
+    if moved:
+        return _window(array, shift, target.shape, outside)
     factors = [s // t if s % t == 0 else 1 for s, t in zip(turned.shape, target.shape, strict=True)]
     array = block_mean(array, factors)
     rest = turned.coarsened(factors)
@@ -310,6 +320,19 @@ def _axes_along(source: Geometry, target: Geometry) -> tuple[tuple[int, ...], tu
         key=lambda order: sum(abs(cosines[a, axis]) for axis, a in enumerate(order)),
     )
     return order, tuple(axis for axis, a in enumerate(order) if cosines[a, axis] < 0)
+
+
+def _window(
+    array: Float[ndarray, "c *s"], start: Sequence[int], shape: Sequence[int], outside: float
+) -> Float[ndarray, "c *t"]:
+    """A copy of a window that may reach beyond the array."""
+    result = np.full((len(array), *shape), outside, np.float32)
+    sides = list(zip(start, array.shape[1:], shape, strict=True))
+    there = tuple(slice(max(-b, 0), max(min(n - b, s), 0)) for b, n, s in sides)
+    here = tuple(slice(max(b, 0), max(min(b + s, n), 0)) for b, n, s in sides)
+    if all(part.start < part.stop for part in there):
+        result[(slice(None), *there)] = array[(slice(None), *here)]
+    return result
 
 
 def _sampled(
