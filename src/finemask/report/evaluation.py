@@ -1,0 +1,363 @@
+"""The page about one evaluation: how good, for which lesions, and what that looks like."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finemask.metrics.protocols import METRICS
+from finemask.metrics.scores import EMPTY, EVERY_SIZE
+from finemask.report import html
+from finemask.report.figures import distributions, panel_picture, size_scatter, to_svg
+from finemask.report.panels import overlay
+
+if TYPE_CHECKING:
+    from finemask.evaluate import Evaluation
+    from finemask.matching import Truth
+
+HEADLINE = ("dice", "iou", "sensitivity", "precision", "hd95", "assd")
+DRAWN = ("dice", "sensitivity", "precision", "hd95", "assd")
+_IMAGE_LABELS = {"psnr_db": "PSNR [dB]", "ssim": "SSIM"}
+NONE = "\N{EN DASH}"
+_MANY_FAILURES = 100
+
+Load = Callable[[str], "tuple[Truth, NDArray[Any]]"]
+
+
+def evaluation_page(evaluation: Evaluation, load: Load, labels: Sequence[str]) -> str:
+    """Build the report of an evaluation as one HTML file.
+
+    Args:
+        evaluation: The scores.
+        load: Reads truth and prediction of a case again, for the pictures.
+        labels: Names of the classes.
+    """
+    summary = evaluation.summary
+    cases = summary["cases"]
+    protocol = summary["protocol"]
+    lead = f"{cases['scored']} of {cases['total']} cases scored"
+    lead += f", protocol {protocol['name']} version {protocol['version']}."
+    return html.page(
+        "Evaluation of masks",
+        lead,
+        _failures_notice(evaluation),
+        html.section("Result", _headline(evaluation, labels)),
+        html.section("By lesion size", *_by_size(evaluation, labels)),
+        html.section("Best, median and worst case", *_examples(evaluation, load)),
+        html.section("Every case", *_distributions(evaluation, labels)),
+        html.section("All numbers", *_details(evaluation)),
+        html.section("Cases that failed", _failures(evaluation)),
+        html.section("How this was measured", *_method(evaluation)),
+    )
+
+
+def name_of(metric: str, unit: str) -> str:
+    """A metric for people, with the unit of its values.
+
+    Example:
+        >>> name_of("hd95", "mm"), name_of("dice", "mm")
+        ('HD95 [mm]', 'Dice')
+    """
+    if metric in _IMAGE_LABELS:
+        return _IMAGE_LABELS[metric]
+    return METRICS[metric].label + (f" [{unit}]" if METRICS[metric].is_length else "")
+
+
+def show(value: float | None) -> str:
+    """A number as people read it, to about three digits; a dash for none.
+
+    Example:
+        >>> show(0.81234), show(2.345), show(12.345)
+        ('0.812', '2.35', '12.3')
+    """
+    if value is None or not math.isfinite(value):
+        return NONE
+    decimals = 3 if abs(value) <= 1 else 2 if abs(value) < 10 else 1
+    return f"{value:.{decimals}f}"
+
+
+def _number(cell: Mapping[str, Any] | None) -> html.Markup:
+    if cell is None or not cell["n"]:
+        return html.number(NONE)
+    if math.isnan(cell["ci_low"]):
+        return html.number(show(cell["mean"]))
+    return html.number(show(cell["mean"]), f"{show(cell['ci_low'])} to {show(cell['ci_high'])}")
+
+
+def _failures_notice(evaluation: Evaluation) -> str:
+    if not evaluation.failed:
+        return ""
+    return html.paragraph(
+        f"{evaluation.failed} of {evaluation.failed + evaluation.scored} cases failed. Each counts "
+        "as an empty prediction with the worst value of every overlap metric; none is left out.",
+        "warn",
+    )
+
+
+def _headline(evaluation: Evaluation, labels: Sequence[str]) -> str:
+    scores, unit = evaluation.summary["scores"], evaluation.summary["size_groups"]["unit"]
+    metrics = [m for m in HEADLINE if m in scores]
+    rows = [
+        [
+            label.replace("_", " "),
+            *(_number(scores[m][label][EVERY_SIZE]) for m in metrics),
+            str(scores[metrics[0]][label][EVERY_SIZE]["n"]),
+            _undefined({m: scores[m][label][EVERY_SIZE] for m in metrics}),
+        ]
+        for label in labels
+    ]
+    table = html.table(
+        ["Class", *(name_of(m, unit) for m in metrics), "Cases", "Undefined"],
+        rows,
+        caption="Mean over cases, with its 95 % interval (patients drawn again). Cases: for which "
+        "Dice is defined. Undefined: left out of a mean, the most for any metric shown.",
+        large=True,
+    )
+    image = [m for m in _IMAGE_LABELS if m in scores]
+    if not image:
+        return table
+    cells = [_number(scores[m]["image"][EVERY_SIZE]) for m in image]
+    count = str(scores[image[0]]["image"][EVERY_SIZE]["n"])
+    return table + html.table(
+        ["", *(_IMAGE_LABELS[m] for m in image), "Cases"],
+        [["Super-resolved image", *cells, count]],
+    )
+
+
+def _undefined(cells: Mapping[str, Mapping[str, Any]]) -> str:
+    return str(max(sum(cell["undefined"].values()) for cell in cells.values()) or "0")
+
+
+def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
+    summary = evaluation.summary
+    groups, unit = summary["size_groups"], summary["size_groups"]["unit"]
+    metrics = [m for m in HEADLINE if m in summary["scores"]]
+    content = []
+    for label in labels:
+        cells = {m: summary["scores"][m][label] for m in metrics}
+        names = [n for n in (*groups["names"], EMPTY) if n in cells[metrics[0]]]
+        if len(names) < 2:
+            continue
+        members = {n: sum(s.label == label and s.size_group == n for s in evaluation.scores)
+                   for n in names}  # fmt: skip
+        ranges = _ranges(groups["names"], groups["edges"].get(label, ()), unit)
+        rows = [
+            [
+                ranges.get(n, "no lesion"),
+                str(members[n]),
+                *(_number(cells[m].get(n)) for m in metrics),
+            ]
+            for n in names
+        ]
+        content.append(html.subsection(label.replace("_", " ")) if len(labels) > 1 else "")
+        content.append(html.table(["Lesion", "Cases", *(name_of(m, unit) for m in metrics)], rows))
+    if not content:
+        return []
+    content.append(
+        html.paragraph(
+            f"Groups by equivalent diameter of the true lesion ({groups['rule']}): that of a disc "
+            "or ball as large as all the foreground of the class in that case.", "note",
+        )
+    )  # fmt: skip
+    return [*content, _scatter(evaluation, labels)]
+
+
+def _ranges(names: Sequence[str], edges: Sequence[float], unit: str) -> dict[str, str]:
+    """Each size group with its limits: ``small, below 4.2 mm``."""
+    if not edges:
+        return {}
+    limits = [
+        f"below {edges[0]:.3g} {unit}",
+        *(f"{a:.3g} to {b:.3g} {unit}" for a, b in itertools.pairwise(edges)),
+        f"{edges[-1]:.3g} {unit} and more",
+    ]
+    return {
+        name: f"{name}, {limit}" if name.isalpha() else limit
+        for name, limit in zip(names, limits, strict=True)
+    }
+
+
+def _scatter(evaluation: Evaluation, labels: Sequence[str]) -> str:
+    metric, unit = evaluation.protocol.headline, evaluation.summary["size_groups"]["unit"]
+    rows = {label: [s for s in evaluation.scores if s.label == label] for label in labels}
+    label = METRICS[metric].label
+    figure = size_scatter(
+        {k.replace("_", " "): [s.size for s in v] for k, v in rows.items()},
+        {k.replace("_", " "): [s.values[metric] for s in v] for k, v in rows.items()},
+        size_label=f"equivalent diameter of the true lesion [{unit}]",
+        value_label=label,
+        failed={k.replace("_", " "): [s.failed for s in v] for k, v in rows.items()},
+    )
+    crossed = " Crosses are failed cases." if evaluation.failed else ""
+    return html.vector(
+        to_svg(figure),
+        f"{label} of each case against the size of its lesion",
+        f"{label} of each case against the size of its lesion.{crossed}",
+    )
+
+
+def _distributions(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
+    summary = evaluation.summary
+    unit, names = summary["size_groups"]["unit"], [*summary["size_groups"]["names"], EVERY_SIZE]
+    edges, drawn = summary["size_groups"]["edges"], []
+    for label in labels:
+        rows = [s for s in evaluation.scores if s.label == label]
+        present = [n for n in names if any(s.size_group == n for s in rows)]
+        told = {n: n for n in present}
+        told |= _ranges(summary["size_groups"]["names"], edges.get(label, ()), unit)
+        values = {
+            m: {told[n]: [s.values[m] for s in rows if s.size_group == n] for n in present}
+            for m in DRAWN
+            if m in summary["scores"]
+        }
+        if not present:
+            continue
+        figure = distributions(values, labels={m: name_of(m, unit) for m in values})
+        title = label.replace("_", " ")
+        drawn.append(html.subsection(title, " ") if len(labels) > 1 else "")
+        drawn.append(
+            html.vector(
+                to_svg(figure),
+                f"Distribution of {', '.join(METRICS[m].label for m in values)} for {title}",
+                "A dot a case; below each row the median and the quartiles. What is undefined "
+                "(see below) is not drawn.",
+            )
+        )
+    return drawn
+
+
+def _examples(evaluation: Evaluation, load: Load) -> list[str]:
+    chosen = choose_examples(evaluation)
+    if not chosen:
+        return []
+    content = [
+        html.legend(
+            ("var(--truth)", "truth, and what was missed"),
+            ("var(--pred)", "prediction, and what is wrong"),
+            ("var(--hit)", "agreement"),
+        )
+    ]
+    for title, case in chosen.items():
+        truth, prediction = load(case)
+        content.append(_example(evaluation, title, case, truth, prediction))
+    return content
+
+
+def choose_examples(evaluation: Evaluation) -> dict[str, str]:
+    """Cases with the best, the median and the worst headline score, the mean of their classes."""
+    metric = evaluation.protocol.headline
+    values: dict[str, list[float]] = {}
+    for s in evaluation.scores:
+        if not s.failed and math.isfinite(s.values.get(metric, math.nan)):
+            values.setdefault(s.case, []).append(s.values[metric])
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    ranked = sorted(values, key=lambda case: (sign * float(np.mean(values[case])), case))
+    if not ranked:
+        return {}
+    chosen = {"Best": ranked[0], "Median": ranked[len(ranked) // 2], "Worst": ranked[-1]}
+    seen: set[str] = set()
+    return {t: c for t, c in chosen.items() if not (c in seen or seen.add(c))}  # type: ignore[func-returns-value]  # add gives None
+
+
+def _example(
+    evaluation: Evaluation, title: str, case: str, truth: Truth, prediction: NDArray[Any]
+) -> str:
+    whole = overlay(truth.image, truth.classes, prediction, geometry=truth.geometry)
+    close = overlay(truth.image, truth.classes, prediction, geometry=truth.geometry, zoom=True)
+    context = replace(whole, paint="none", frame=close.window)
+    errors = replace(close, paint="errors")
+    rows = [s for s in evaluation.scores if s.case == case and s.size >= 0]
+    unit = truth.geometry.unit
+    told = "; ".join(
+        (f"{s.label.replace('_', ' ')}: " if len(rows) > 1 else "")
+        + f"Dice {show(s.values['dice'])}, HD95 {_length(s.values['hd95'], unit)}, "
+        + (f"diameter {s.size:.3g} {unit}" if s.size else "no lesion")
+        for s in rows
+    )
+    where = ", slice with the largest lesion" if truth.classes.ndim == 3 else ""
+    what = f"{title} case {case}{where}"
+    figures = (
+        html.picture(panel_picture(context), f"{what}: the image", "Image"),
+        html.picture(
+            panel_picture(close), f"{what}: outlines of truth and prediction, {told}", "Outlines"
+        ),
+        html.picture(panel_picture(errors), f"{what}: found, missed and wrong", "Errors"),
+    )
+    heading = (
+        f"<p><strong>{html.escape(title)}</strong> &ensp;{html.escape(case)}{html.escape(where)}"
+        f'<span class="note">&ensp;{html.escape(told)}</span></p>'
+    )
+    return f'<div class="example">{heading}{html.row(*figures)}</div>'
+
+
+def _length(value: float, unit: str) -> str:
+    return f"{show(value)} {unit}" if math.isfinite(value) else "undefined"
+
+
+def _details(evaluation: Evaluation) -> list[str]:
+    summary = evaluation.summary
+    unit = summary["size_groups"]["unit"]
+    rows = []
+    for metric, by_label in summary["scores"].items():
+        for label, by_size in by_label.items():
+            cell = by_size[EVERY_SIZE]
+            reasons = ", ".join(f"{n} {reason}" for reason, n in cell["undefined"].items())
+            interval = NONE if math.isnan(cell["ci_low"]) else (
+                f"{show(cell['ci_low'])} to {show(cell['ci_high'])}"
+            )  # fmt: skip
+            rows.append([name_of(metric, unit), label.replace("_", " "), str(cell["n"]),
+                         show(cell["mean"]), interval, show(cell["sd"]), show(cell["median"]),
+                         reasons or NONE])  # fmt: skip
+    header = ["Metric", "Class", "n", "Mean", "95 % interval", "SD", "Median", "Undefined"]
+    content = [html.table(header, rows, text=(0, 1, 7))]
+    if summary["pooled"]:
+        names = list(next(iter(summary["pooled"].values())))
+        content.append(
+            html.table(
+                ["Class", *(n.removesuffix("_pooled").capitalize() + ", pooled" for n in names)],
+                [[k.replace("_", " "), *(show(v[n]) for n in names)]
+                 for k, v in summary["pooled"].items()],
+                caption="Pooled: all voxels of all cases put together, so that large lesions "
+                "outweigh small ones. Not comparable with the means above.",
+            )
+        )  # fmt: skip
+    return content
+
+
+def _failures(evaluation: Evaluation) -> str:
+    rows = [[f.case, str(f.error)] for f in evaluation.failures[:_MANY_FAILURES]]
+    if not rows:
+        return ""
+    rest = len(evaluation.failures) - len(rows)
+    more = f"{rest} more are in failures.csv." if rest else ""
+    return html.table(["Case", "Why"], rows, text=(0, 1), caption=more)
+
+
+def _method(evaluation: Evaluation) -> list[str]:
+    summary = evaluation.summary
+    protocol = summary["protocol"]
+    undefined = (
+        "No smoothing. Both masks empty: Dice, IoU, precision and surface distances are undefined. "
+        "One empty: Dice and IoU are 0, surface distances undefined. Undefined values are left out "
+        "of means and counted. HD95 is the larger of the two directed 95th percentiles; the pooled "
+        "one goes by its own name. ASSD pools both directions."
+    )
+    return [
+        html.paragraph(undefined, "note"),
+        *(html.paragraph(note, "note") for note in evaluation.notes),
+        html.facts(
+            [
+                ("Protocol", f"{protocol['name']}, version {protocol['version']}"),
+                ("Predictions", summary["inputs"]["pred"]),
+                ("Truth", summary["inputs"]["truth"]),
+                ("Interval", summary["interval"]),
+                ("Versions", ", ".join(f"{k} {v}" for k, v in summary["versions"].items())),
+            ]
+        ),
+    ]
