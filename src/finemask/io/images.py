@@ -41,8 +41,7 @@ def read_image(path: FilePath, series: str | None = None) -> tuple[NDArray[np.fl
     """
     raster = read_raster(path, series)
     array = _intensities(raster)
-    bad = ~np.isfinite(array)
-    if bad.any():
+    if raster.array.dtype.kind == "f" and (bad := ~np.isfinite(array)).any():
         array = _finite(path, array, bad)
     return array, raster.header.geometry
 

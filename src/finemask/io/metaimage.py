@@ -52,7 +52,7 @@ def read(path: Path) -> Raster:
     header = _describe(path, fields)
     file, offset = _data_file(path, fields, start)
     length = check_size(path, header.shape, header.channels) * header.dtype.itemsize
-    data: bytes | memoryview = memoryview(file.read_bytes())
+    data = memoryview(file.read_bytes())
     if _true(fields, "compresseddata"):
         data = inflate(path, data[offset:], length)
     else:
@@ -169,7 +169,7 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     spacing = geometry.spacing[::-1]
     cosines = (affine[:-1, :-1] / spacing).T
     body = np.ascontiguousarray(np.moveaxis(array, 0, -1), array.dtype.newbyteorder("<"))
-    packed = zlib.compress(body.data.cast("B"), 6)
+    packed = zlib.compress(body.data.cast("B"), 4)
     lines = {
         "ObjectType": "Image",
         "NDims": geometry.ndim,

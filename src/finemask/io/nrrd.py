@@ -259,7 +259,7 @@ def _skip(path: Path, fields: Fields, file: Path, offset: int, length: int) -> i
     return _skip_lines(path, fields, file, offset) + skip
 
 
-def _unpack(path: Path, packed: memoryview, encoding: str, length: int) -> bytes:
+def _unpack(path: Path, packed: memoryview, encoding: str, length: int) -> bytes | memoryview:
     if encoding == "gzip":
         return inflate(path, packed, length)
     stream = bz2.BZ2Decompressor()
@@ -307,7 +307,7 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     if geometry.unit == "mm":
         lines.append("space units: " + " ".join(['"mm"'] * n))
     body = np.ascontiguousarray(np.moveaxis(array, 0, -1), array.dtype.newbyteorder("<"))
-    packed = gzip.compress(body.data.cast("B"), 6, mtime=0)
+    packed = gzip.compress(body.data.cast("B"), 4, mtime=0)
     path.write_bytes("\n".join(lines).encode("ascii") + b"\n\n" + packed)
 
 

@@ -25,6 +25,10 @@ MAX_VOXELS = 2**29
 MAX_CHANNELS = 16
 """A fourth axis longer than this is a time series, not channels."""
 
+BLOCK = 2**16
+DEFLATE_RATIO = 1032
+"""No deflated byte yields more."""
+
 FilePath = str | os.PathLike[str]
 
 
@@ -115,41 +119,56 @@ def check_length(path: FilePath, found: int, needed: int) -> None:
         warn(path, f"{found - needed:,} bytes after the image were ignored")
 
 
-def inflate(path: FilePath, packed: bytes | memoryview, length: int) -> bytes:
+def inflate(path: FilePath, packed: bytes | memoryview, length: int) -> memoryview:
     """Decompress gzip or zlib data to ``length`` bytes, checksum verified to the very end.
 
-    One pass over the whole buffer is about twice as fast as ``gzip``'s file
-    object, and never makes more than a megabyte beyond ``length``.
+    Fed in blocks that stay in the cache, straight into a buffer of the known
+    length: faster than ``gzip``'s file object, and a bomb fills no memory.
 
     Raises:
         DataError: When the data end early, are corrupt, or hold far more than ``length``.
     """
-    parts: list[bytes] = []
-    found, rest, limit = 0, packed, length + 2**20
+    if length > DEFLATE_RATIO * (len(packed) + 1):
+        raise DataError(
+            path,
+            f"is truncated (its {len(packed):,} compressed bytes cannot hold {length:,})",
+            "copy or export it again",
+        )
+    out, found, limit = np.empty(length, np.uint8).data, 0, length + 2**20
+    stream = zlib.decompressobj(wbits=47)  # zlib or gzip, by its first bytes
+    view = memoryview(packed)
     try:
-        while len(rest):
-            stream = zlib.decompressobj(wbits=47)  # zlib or gzip, by its first bytes
-            parts.append(stream.decompress(rest, limit - found + 1))
-            found += len(parts[-1])
-            if found > limit:
-                raise DataError(
-                    path,
-                    f"holds far more data than the {length:,} bytes that its header describes",
-                    "export it again",
-                )
-            if not stream.eof:
-                raise DataError(
-                    path,
-                    f"is truncated (its compressed data end after {found:,} of {length:,} bytes)",
-                    "copy or export it again",
-                )
-            rest = stream.unused_data.lstrip(b"\0")  # padding, or a further gzip member
+        for start in range(0, len(view), BLOCK):
+            block: bytes | memoryview = view[start : start + BLOCK]
+            while len(block):
+                if stream.eof:  # padding, or a further gzip member
+                    block = bytes(block).lstrip(b"\0")
+                    if not block:
+                        break
+                    stream = zlib.decompressobj(wbits=47)
+                made = stream.decompress(block, limit - found + 1)
+                end = min(found + len(made), length)
+                out[min(found, length) : end] = made[: end - min(found, length)]
+                found += len(made)
+                if found > limit:
+                    raise DataError(
+                        path,
+                        f"holds far more data than the {length:,} bytes that its header describes",
+                        "export it again",
+                    )
+                block = stream.unused_data if stream.eof else stream.unconsumed_tail
     except zlib.error as error:
         raise DataError(
             path, f"is corrupt (its compressed data fail with {error})", "copy or export it again"
         ) from error
+    if not stream.eof:
+        raise DataError(
+            path,
+            f"is truncated (its compressed data end after {found:,} of {length:,} bytes)",
+            "copy or export it again",
+        )
     check_length(path, found, length)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return out
 
 
 def from_bytes(
