@@ -195,6 +195,15 @@ def test_labels_with_gaps_are_declared_or_refused(tree: Any) -> None:
     assert set(np.unique(dataset.read(dataset.entries[0]).truth)) == {0, 1, 2}
 
 
+def test_a_large_set_is_sampled_evenly(tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names come in runs: eight cases of one site, then eight of another with a second class."""
+    for index in range(16):
+        tree.image(f"images/c{index:02d}.nii.gz", index)
+        tree.mask(f"masks/c{index:02d}.nii.gz", values=(1, 2) if index > 7 else (1,))
+    monkeypatch.setattr("finemask.datasets.load.VOXELS_LOOKED_AT", 3 * 480)
+    assert load_dataset(tree.root).labels == {"class_1": 1, "class_2": 2}
+
+
 def test_a_value_never_declared_is_refused_on_reading(tree: Any) -> None:
     tree.image("images/a.nii.gz", 0)
     tree.mask("masks/a.nii.gz", values=(1, 2))
@@ -291,6 +300,11 @@ def spoil_repeated_case(tree: Any) -> None:
     tree.text("manifest.csv", "case,image\na,images/a.png\na,images/b.png\n")
 
 
+def spoil_upper_case(tree: Any) -> None:
+    tree.folder("a", "b")
+    tree.text("manifest.csv", "case,image\nAb,images/a.png\naB,images/b.png\n")
+
+
 def spoil_columns(tree: Any) -> None:
     tree.text("manifest.csv", "id,file\na,a.png\n")
 
@@ -321,6 +335,7 @@ def spoil_everything(tree: Any) -> None:
         (spoil_half_a_split, r"gives no split to b"),
         (spoil_spacing, r"has spacing_mm 0\.5x-1"),
         (spoil_repeated_case, r"gives case a, and a\.png gives case a"),
+        (spoil_upper_case, r"gives case aB, and a\.png gives case Ab"),
         (spoil_columns, r"has the columns id, file, needs at least case,image"),
         (spoil_everything, r"holds no image"),
     ],

@@ -19,6 +19,8 @@ from finemask.datasets.listing import (
 )
 from finemask.errors import DataError
 
+OWN_TABLES = ("groups.csv", "recist.csv")
+"""Tables of finemask beside images/; the marks in ``recist.csv`` are for ``soften``."""
 PATIENT_COLUMNS = ("group", "patient", "patient_id", "patientid", "subject", "subject_id")
 PAYLOADS = (".raw", ".zraw", ".raw.gz")
 """Files that belong to a header beside them (MHD, NHDR)."""
@@ -57,7 +59,7 @@ def list_folder(root: Path) -> Listing:
             )
         )
     for table in sorted(root.glob("*.csv")):
-        if table.name != "groups.csv":
+        if table.name not in OWN_TABLES:
             listing.notes.append(_on_foreign_table(table, bool(groups)))
     return listing
 
