@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from finemask.datasets.phantoms.make import Kind, Phantom, make_phantom, make_phantoms
+from finemask.datasets.phantoms.make import Phantom, make_phantom, make_phantoms
 from finemask.datasets.phantoms.readers import Recist
 
-__all__ = ["Kind", "Phantom", "Recist", "make_phantom", "make_phantoms"]
+__all__ = ["Phantom", "Recist", "make_phantom", "make_phantoms"]

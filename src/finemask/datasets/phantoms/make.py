@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +23,6 @@ from finemask.datasets.phantoms.skin import skin
 from finemask.datasets.phantoms.ultrasound import ultrasound
 from finemask.datasets.phantoms.vessels import vessels
 from finemask.errors import DataError, UsageError
-
-Kind = Literal["lesions", "skin", "ultrasound", "vessels", "nodules"]
 
 README = """Generated pictures, no patient
 ==============================
@@ -90,7 +88,7 @@ class Phantom:
 
 
 def make_phantom(
-    kind: Kind, number: int, seed: int = 0, size: int | Sequence[int] | None = None
+    kind: str, number: int, seed: int = 0, size: int | Sequence[int] | None = None
 ) -> Phantom:
     """Compute one phantom; the same arguments give the same phantom.
 
@@ -134,7 +132,7 @@ def make_phantom(
 
 def make_phantoms(
     out: str | os.PathLike[str],
-    kind: Kind = "lesions",
+    kind: str = "lesions",
     cases: int = 24,
     seed: int = 0,
     size: int | Sequence[int] | None = None,

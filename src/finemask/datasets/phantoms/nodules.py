@@ -213,9 +213,15 @@ def nodules(rng: Generator, shape: tuple[int, int, int], quantile: float) -> Sce
 
     blur_mm = np.array([0.55, 0.42, 0.42])
     hu = gaussian_filter(hu, blur_mm / spacing, mode="nearest")
-    noise = spectral_noise(shape, rng, lambda f: np.sqrt(f) * np.exp(-((f / 0.24) ** 2)), (0, 1, 1))
-    hu = np.clip(np.rint(hu + rng.uniform(16, 34) * noise), -1024, 3071)
+    hu = np.clip(np.rint(hu + rng.uniform(16, 34) * quantum_noise(shape, rng)), -1024, 3071)
     return Scene(hu[None].astype(np.float32), coverage, lesions, patient_grid(rng, shape))
+
+
+def quantum_noise(shape: tuple[int, int, int], rng: Generator) -> Volume:
+    """Noise of filtered back-projection: grainy within a slice, new in every slice."""
+    return spectral_noise(
+        shape, rng, lambda f: np.sqrt(f) * np.exp(-((f / 0.24) ** 2)), (0.0, 1.0, 1.0)
+    )
 
 
 def patient_grid(rng: Generator, shape: tuple[int, int, int]) -> Geometry:

@@ -64,7 +64,7 @@ def read_outlines(
         level = signed_distance(marked[window] == number, spacing)
         inradius = float(level.max()) + pixel / 2
         uncertainty = 0.35 * pixel + 0.045 * inradius
-        near = np.abs(level) < 5 * uncertainty
+        near = np.abs(level) < 4 * uncertainty
         points = points_of(level.shape, spacing)[near]
         for mask, reader in zip(masks, readers, strict=True):
             wave = waves(rng, len(spacing), wavelength=max(1.5 * inradius, 7 * pixel), octaves=2)

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.random import Generator
 
+Spacing = Sequence[float] | Float[ndarray, "n"]
 Level = Callable[[Float[ndarray, "*k n"]], Float[ndarray, "*k"]]
 
 
 def points_of(
     shape: Sequence[int],
-    spacing: Sequence[float] | Float[ndarray, "n"],
+    spacing: Spacing,
     start: Sequence[int] | None = None,
 ) -> Float[ndarray, "*s n"]:
     """Voxel centres of a window that begins at voxel ``start``.
@@ -100,7 +101,7 @@ def blob(
 
 
 def rasterise(
-    level: Level, points: Float[ndarray, "*s n"], spacing: Sequence[float], samples: int = 4
+    level: Level, points: Float[ndarray, "*s n"], spacing: Spacing, samples: int = 4
 ) -> tuple[Float[ndarray, "*s"], Float[ndarray, "*s"]]:
     """Put a level function on a grid with the right partial volume at its border.
 

@@ -19,6 +19,14 @@ VENOUS, ARTERIAL = np.array([0.20, 0.50, 0.40]), np.array([0.08, 0.37, 0.32])
 FUNDUS = np.array([[0.86, 0.46, 0.26], [0.80, 0.38, 0.17], [0.92, 0.50, 0.30], [0.70, 0.34, 0.16]])
 
 
+def main_radius(field: float) -> float:
+    """Radius of a main vein, in pixels, in a field of view of that radius.
+
+    In small pictures vessels are drawn too wide for the eye, or few would show.
+    """
+    return max(0.02 * field, 1.6)
+
+
 def retinal_tree(
     rng: Generator,
     disc: Float[ndarray, "2"],
@@ -47,7 +55,7 @@ def retinal_tree(
     angles = angles + rng.normal(0, 0.12, len(angles))
     heading = np.cos(angles)[:, None] * temporal + np.sin(angles)[:, None] * up
     calibre = np.array([1, 1.25] * 4 + [0.4, 0.45]) * np.array([1.0] * 4 + [0.6] * 4 + [1.0] * 2)
-    calibre = calibre * 0.0165 * radius * widening * rng.uniform(0.85, 1.15, len(angles))
+    calibre = calibre * 0.82 * main_radius(radius) * widening * rng.uniform(0.85, 1.15, len(angles))
     habit = Habit(
         step=0.016 * radius,
         wander=0.13,
@@ -132,7 +140,7 @@ def vessels(rng: Generator, shape: tuple[int, int], quantile: float) -> Scene:
     veins = fine_depth(tubes.where(venous), shape, (1.0, 1.0))
     arteries = fine_depth(tubes.where(~venous), shape, (1.0, 1.0))
     covered = share_of(np.maximum(veins, arteries))
-    main = 0.02 * radius
+    main = main_radius(radius)
     veins, arteries = block_mean(veins, 3) / main, block_mean(arteries, 3) / main
     blood = veins[..., None] * VENOUS + arteries[..., None] * ARTERIAL
     # Glint of the light on the convex wall of large arteries.
