@@ -126,7 +126,7 @@ def check(
     for problem in report.problems:
         _complain(problem)
     if report.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if report.cases else 3)
 
 
 @app.command()
@@ -247,11 +247,24 @@ def evaluate(
         str | None, typer.Option(help="Edges of the lesion size groups, e.g. 4,10 (mm or px).")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Column that names the patient.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Images for the report, where TRUTH has masks only.")
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Score one part of this splits.json, or of this run's.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
     overwrite: Overwrite = False,
 ) -> None:
     """Score masks against the truth: cases.csv, summary.json, report.html."""
     from finemask.evaluate import evaluate as evaluate_masks
 
+    cases = None
+    if split is not None:
+        from finemask.datasets import Split
+
+        chosen = Split.load(split / "splits.json" if split.is_dir() else split)
+        cases = chosen.part(part)
     evaluation = evaluate_masks(
         pred,
         truth,
@@ -259,9 +272,13 @@ def evaluate(
         protocol=protocol,
         size_edges=_edges(size_edges),
         group=group,
+        images=images,
+        cases=cases,
         overwrite=overwrite,
         progress=_progress(),
     )
+    for failure in evaluation.failures:
+        _complain(failure.error)
     print(evaluation.text())
     if evaluation.exit_code:
         raise typer.Exit(evaluation.exit_code)

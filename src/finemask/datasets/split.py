@@ -43,6 +43,17 @@ class Split:
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
 
+    def part(self, name: str) -> tuple[str, ...]:
+        """The cases of one part.
+
+        Raises:
+            UsageError: When the name is none of ``train``, ``val`` and ``test``.
+        """
+        if name not in PARTS:
+            raise UsageError("--part", f"is {name!r}", "choose train, val or test")
+        cases: tuple[str, ...] = getattr(self, name)
+        return cases
+
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write ``splits.json``, whole or not at all."""
         from finemask.io.files import write_json
