@@ -131,7 +131,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     protocol: str = "segmentation",
-    size_edges: Sequence[float] = (),
+    size_edges: Sequence[float | int] = (),
     group: str | None = None,
     images: str | Path | None = None,
     cases: Collection[str] | None = None,
@@ -234,7 +234,7 @@ def _protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _check_edges(edges: Sequence[float]) -> None:
+def _check_edges(edges: Sequence[float | int]) -> None:
     try:
         group_by_size((), edges)
     except ValueError as error:

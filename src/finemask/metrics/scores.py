@@ -98,7 +98,7 @@ class SizeGroups:
 
 
 def group_by_size(
-    scores: Sequence[Score], edges: Sequence[float] = ()
+    scores: Sequence[Score], edges: Sequence[float | int] = ()
 ) -> tuple[list[Score], SizeGroups]:
     """Put every score into a group by the size of its true lesion.
 
@@ -126,7 +126,7 @@ def group_by_size(
     return grouped, SizeGroups(names, by_label, rule)
 
 
-def _names_between(edges: Sequence[float]) -> tuple[str, ...]:
+def _names_between(edges: Sequence[float | int]) -> tuple[str, ...]:
     between = [f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)]
     return (f"<{edges[0]:g}", *between, f">={edges[-1]:g}")
 
@@ -138,7 +138,7 @@ def _tertiles(scores: Sequence[Score], label: str) -> tuple[float, ...]:
     return tuple(float(q) for q in np.quantile(sizes, [1 / 3, 2 / 3]))
 
 
-def _group_of(score: Score, edges: Sequence[float], names: Sequence[str]) -> str:
+def _group_of(score: Score, edges: Sequence[float | int], names: Sequence[str]) -> str:
     if math.isnan(score.size):
         return ""
     if not score.size:

@@ -78,7 +78,7 @@ def show(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return NONE
-    decimals = 3 if abs(value) <= 1 else 2 if abs(value) < 10 else 1
+    decimals = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
     return f"{value:.{decimals}f}"
 
 
@@ -155,8 +155,8 @@ def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
             ]
             for n in names
         ]
-        content.append(html.subsection(label.replace("_", " ")) if len(labels) > 1 else "")
-        content.append(html.table(["Lesion", "Cases", *(name_of(m, unit) for m in metrics)], rows))
+        table = html.table(["Lesion", "Cases", *(name_of(m, unit) for m in metrics)], rows)
+        content.append(_under(label, labels, table))
     if not content:
         return []
     content.append(
@@ -168,7 +168,12 @@ def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
     return [*content, _scatter(evaluation, labels)]
 
 
-def _ranges(names: Sequence[str], edges: Sequence[float], unit: str) -> dict[str, str]:
+def _under(label: str, labels: Sequence[str], content: str) -> str:
+    """What belongs to a class, under its name where there are several."""
+    return html.subsection(label.replace("_", " "), content) if len(labels) > 1 else content
+
+
+def _ranges(names: Sequence[str], edges: Sequence[float | int], unit: str) -> dict[str, str]:
     """Each size group with its limits: ``small, below 4.2 mm``."""
     if not edges:
         return {}
@@ -220,15 +225,13 @@ def _distributions(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
             continue
         figure = distributions(values, labels={m: name_of(m, unit) for m in values})
         title = label.replace("_", " ")
-        drawn.append(html.subsection(title, " ") if len(labels) > 1 else "")
-        drawn.append(
-            html.vector(
-                to_svg(figure),
-                f"Distribution of {', '.join(METRICS[m].label for m in values)} for {title}",
-                "A dot a case; below each row the median and the quartiles. What is undefined "
-                "(see below) is not drawn.",
-            )
+        picture = html.vector(
+            to_svg(figure),
+            f"Distribution of {', '.join(METRICS[m].label for m in values)} for {title}",
+            "A dot a case; below each row the median and the quartiles. What is undefined "
+            "(see below) is not drawn.",
         )
+        drawn.append(_under(label, labels, picture))
     return drawn
 
 
@@ -260,9 +263,12 @@ def choose_examples(evaluation: Evaluation) -> dict[str, str]:
     ranked = sorted(values, key=lambda case: (sign * float(np.mean(values[case])), case))
     if not ranked:
         return {}
-    chosen = {"Best": ranked[0], "Median": ranked[len(ranked) // 2], "Worst": ranked[-1]}
-    seen: set[str] = set()
-    return {t: c for t, c in chosen.items() if not (c in seen or seen.add(c))}  # type: ignore[func-returns-value]  # add gives None
+    chosen = {"Best": ranked[0]}
+    if len(ranked) > 2:
+        chosen["Median"] = ranked[(len(ranked) - 1) // 2]
+    if len(ranked) > 1:
+        chosen["Worst"] = ranked[-1]
+    return chosen
 
 
 def _example(

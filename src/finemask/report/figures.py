@@ -34,7 +34,8 @@ __all__ = [
 
 # Stands for "the colour of the text around it", which matplotlib has no word for.
 _INK = "#0a0b0c"
-_PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+# Okabe and Ito's colours, lightened or darkened to be read on white and on black.
+_PALETTE = ("#2a8fd4", "#e07b1a", "#14a37f", "#c977ab", "#8c8cd9", "#a08a3c")
 
 
 def example_row(
@@ -109,7 +110,7 @@ def panel_picture(panel: Panel, *, side_px: int = 560) -> bytes:
     draw(axes, panel)
     stream = io.BytesIO()
     figure.savefig(stream, dpi=side_px / 4, format="jpeg", facecolor="black",
-                   pil_kwargs={"quality": 88})  # fmt: skip
+                   pil_kwargs={"quality": 88, "subsampling": 0})  # fmt: skip
     return stream.getvalue()
 
 
@@ -196,7 +197,7 @@ def distributions(
     for number, (axes, metric) in enumerate(zip(grid.flat, metrics, strict=False)):
         for row, group in enumerate(groups):
             array = np.array(values[metric].get(group, ()), dtype=np.float64)
-            _draw_strip(axes, array[np.isfinite(array)], -row, rng)
+            _draw_strip(axes, array[np.isfinite(array)], float(-row), rng)
         axes.set_ylim(-len(groups) + 0.45, 0.45)
         _tidy(axes)
         axes.set_xlabel(labels[metric], fontsize=9)
@@ -215,7 +216,7 @@ def _draw_strip(
     if not values.size:
         return
     jitter = rng.uniform(-0.16, 0.16, values.size)
-    axes.scatter(values, y + 0.1 + jitter, s=11, color=_PALETTE[0], alpha=0.5, lw=0, zorder=2)
+    axes.scatter(values, y + 0.1 + jitter, s=11, color=_PALETTE[0], alpha=0.65, lw=0, zorder=2)
     if values.size >= 4:
         low, middle, high = np.percentile(values, [25, 50, 75])
         axes.plot([low, high], [y - 0.3] * 2, color=_INK, lw=1.1, solid_capstyle="butt", zorder=3)
@@ -247,7 +248,7 @@ def size_scatter(
         for chosen, style in ((~crossed, {"marker": "o", "lw": 0}), (crossed, {"marker": "x"})):
             drawn = chosen & (x > 0) & np.isfinite(y)
             name = label if style["marker"] == "o" and len(sizes) > 1 else None
-            axes.scatter(x[drawn], y[drawn], s=18, alpha=0.65, color=_PALETTE[i % 6], label=name,
+            axes.scatter(x[drawn], y[drawn], s=20, alpha=0.8, color=_PALETTE[i % 6], label=name,
                          **style)  # fmt: skip
     axes.set_xscale("log")
     _plain_log_ticks(axes)

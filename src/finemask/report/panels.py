@@ -225,9 +225,13 @@ def draw(axes: Axes, panel: Panel, *, bar: bool = True) -> None:
         _painted(panel), extent=(0, width, height, 0), interpolation="nearest" if few else None
     )
     if panel.paint == "contours":
-        for classes, colour in ((panel.truth, TRUTH), (panel.prediction, PREDICTION)):
+        # The truth is the wider line, so that it shows on both sides where the two agree.
+        for classes, colour, width in (
+            (panel.truth, TRUTH, 2.6),
+            (panel.prediction, PREDICTION, 1.2),
+        ):
             if classes is not None:
-                _draw_outline(axes, classes, colour)
+                _draw_outline(axes, classes, colour, width)
     if panel.frame is not None:
         _draw_frame(axes, panel.frame)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect=panel.spacing[0] / panel.spacing[1])
@@ -273,14 +277,12 @@ def outline(classes: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate([flat, upright]).astype(np.float64)
 
 
-def _draw_outline(axes: Axes, classes: NDArray[Any], colour: str) -> None:
+def _draw_outline(axes: Axes, classes: NDArray[Any], colour: str, width: float) -> None:
     from matplotlib.collections import LineCollection
 
-    segments = outline(classes)
-    for width, ink, alpha in ((2.6, "black", 0.45), (1.3, colour, 1.0)):
-        lines = LineCollection(list(segments), colors=ink, linewidths=width, alpha=alpha)
-        lines.set_capstyle("round")
-        axes.add_collection(lines)
+    lines = LineCollection(list(outline(classes)), colors=colour, linewidths=width)
+    lines.set_capstyle("round")
+    axes.add_collection(lines)
 
 
 def _draw_frame(axes: Axes, frame: tuple[float, float, float, float]) -> None:
@@ -299,13 +301,13 @@ def _draw_bar(axes: Axes, panel: Panel) -> None:
     _, width = panel.shape_mm
     length = round_length(width / 4.5)
     ends, y = [0.96 - length / width, 0.96], 0.05
-    halo = [withStroke(linewidth=3.6, foreground="#000000aa")]
+    halo = [withStroke(linewidth=3.5, foreground="black")]
     axes.plot(ends, [y, y], color="white", lw=2, transform=axes.transAxes, path_effects=halo,
               solid_capstyle="butt", scalex=False, scaley=False)  # fmt: skip
     axes.text(
         sum(ends) / 2, y + 0.022, f"{length:g} {panel.unit}", color="white", fontsize=9,
         ha="center", va="bottom", transform=axes.transAxes,
-        path_effects=[withStroke(linewidth=1.6, foreground="#000000aa")],
+        path_effects=[withStroke(linewidth=2.2, foreground="black")],
     )  # fmt: skip
 
 
@@ -313,7 +315,7 @@ def round_length(length: float) -> float:
     """The largest of 1, 2 or 5 times a power of ten that is not longer.
 
     Example:
-        >>> [round_length(v) for v in (0.7, 3.9, 26, 1)]
+        >>> [round_length(v) for v in (0.7, 3.9, 26.0, 1.0)]
         [0.5, 2.0, 20.0, 1.0]
     """
     power = 10.0 ** np.floor(np.log10(length) + 1e-9)
