@@ -103,7 +103,8 @@ def score_on_test_cases(
     """Predict and evaluate the test cases, on the HR grid where the truth is known."""
     name = run.recipe.method
     masks = out / "masks" / name
-    predict(run, [data], masks, mode="matched", part="test", sr=True, progress=progress)
+    image = run.method.makes_image()
+    predict(run, [data], masks, mode="matched", part="test", sr=image, progress=progress)
     scores = out / "scores" / name
     return MethodResult(
         name=name,

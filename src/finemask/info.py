@@ -29,10 +29,11 @@ def describe_run(folder: Path) -> str:
     task, meta = run.recipe.task, run.meta
     parameters = sum(p.numel() for p in run.segmenter.parameters())
     score = "not validated" if meta["score"] is None else f"{meta['score']:.4f}"
+    scale = "x".join(map(str, task.scale))
     lines = {
         "run": str(folder),
         "method": run.recipe.method,
-        "task": f"{task.dims}-D, {task.channels} channel(s), scale {'x'.join(map(str, task.scale))}",
+        "task": f"{task.dims}-D, {task.channels} channel(s), scale {scale}",
         "classes": ", ".join(task.names),
         "parameters at inference": f"{parameters:,}",
         "best checkpoint": f"step {meta['step']}",

@@ -31,7 +31,6 @@ from finemask.inference import (
 from finemask.inputs import Source, find_sources
 from finemask.io import write_image, write_labels, write_probs
 from finemask.ledger import Ledger, Outcome
-from finemask.methods.base import Method
 from finemask.progress import Track, silent
 from finemask.runs import Run, load_run
 from finemask.view import Grid, Mode, View, view_case
@@ -230,7 +229,7 @@ def _wanted(
     ):
         if value not in choices:
             raise UsageError(option, f"is {value!r}", f"choose {' or '.join(choices)}")
-    if sr and type(run.method).super_resolve is Method.super_resolve:
+    if sr and not run.method.makes_image():
         raise UsageError(
             "--sr",
             f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
@@ -268,9 +267,7 @@ def _of_part(sources: tuple[Source, ...], run: Run, part: str | None) -> tuple[S
     """Only the cases of one part of the run's split."""
     if part is None:
         return sources
-    if part not in ("train", "val", "test"):
-        raise UsageError("--part", f"is {part!r}", "choose train, val or test")
-    names = set(getattr(Split.load(run.path / "splits.json"), part))
+    names = set(Split.load(run.path / "splits.json").part(part))
     chosen = tuple(source for source in sources if source.name in names)
     if missing := sorted(names - {source.name for source in chosen}):
         raise DataError(

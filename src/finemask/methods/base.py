@@ -97,6 +97,11 @@ class Method(nn.Module, ABC):
         """The super-resolved image, for methods that make one."""
         return None
 
+    @classmethod
+    def makes_image(cls) -> bool:
+        """Whether ``super_resolve`` returns an image."""
+        return cls.super_resolve is not Method.super_resolve
+
     def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
         """Trainable weights of a player, by learning-rate factor."""
         yield ParameterGroup([p for p in self.parameters() if p.requires_grad])
