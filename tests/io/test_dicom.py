@@ -14,6 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, 
 from finemask.errors import DataError
 from finemask.geometry import Geometry
 from finemask.io import DataWarning, find_images, is_image, read_case, read_header, read_image
+from finemask.io.dicom_pixels import _significant_bits
 from finemask.io.raster import file_affine
 
 RNG = np.random.default_rng(0)
@@ -226,9 +227,11 @@ def test_a_single_file_is_a_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("signed", "expected"), [(0, 0x0ABC), (1, 0x0ABC - 0x1000)])
 def test_foreign_high_bits_are_off(tmp_path: Path, signed: int, expected: int) -> None:
-    pixels = np.full((2, 2), 0x7ABC, np.uint16)
-    tags = slice_tags(pixels, BitsStored=12, HighBit=11, PixelRepresentation=signed)
+    pixels = np.full((2, 2), 0x7ABC, np.int16 if signed else np.uint16)
+    tags = slice_tags(pixels, BitsStored=12, HighBit=11)
     assert (read_image(save(tmp_path / "a.dcm", tags))[0] == expected).all()
+    # Also where the decoder leaves them on.
+    assert (_significant_bits(tmp_path, pixels, tags)[0] == expected).all()
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,13 @@ def test_smoothed_masks_are_cut_at_mid_grey(tmp_path: Path) -> None:
     assert (found != exact).mean() < 0.005
 
 
+def test_mid_grey_is_where_black_becomes_white(tmp_path: Path) -> None:
+    ramp = np.arange(100, 156)
+    path = png(tmp_path / "a.png", [np.r_[np.zeros(400), ramp, np.full(400, 255)]])
+    with pytest.warns(DataWarning, match="56 of 856 pixels changed"):
+        assert read_labels(path)[0][0, 400:456].tolist() == [int(v >= 128) for v in ramp]
+
+
 def test_an_image_is_no_mask(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 60))
     noise[0, :2] = 0, 255

@@ -108,6 +108,14 @@ def test_palettes_are_colours_of_images_and_indices_of_masks(tmp_path: Path, suf
     assert read_labels(path)[0].tolist() == [[0, 1, 2, 0, 1]] * 4
 
 
+def test_a_palette_of_greys_is_one_channel(tmp_path: Path) -> None:
+    picture = palette_picture()
+    picture.putpalette([0, 0, 0, 90, 90, 90, 200, 200, 200])
+    picture.save(tmp_path / "a.png")
+    assert read_header(tmp_path / "a.png").channels == 1
+    assert read_image(tmp_path / "a.png")[0][:, 0, :3].tolist() == [[0, 90, 200]]
+
+
 def test_one_bit_masks(tmp_path: Path) -> None:
     bits = Image.fromarray(np.eye(9, dtype=bool))
     for suffix in (".png", ".bmp", ".tif"):

@@ -62,6 +62,7 @@ def _significant_bits(
     if int(dataset.get("HighBit", stored - 1)) != stored - 1 or stored > 8 * array.itemsize:
         raise DataError(path, "keeps its values in the middle of its words", "export it again")
     spare = 8 * array.itemsize - stored
+    # Not every pydicom takes the unused bits off; doing it again changes nothing.
     array = (array << spare) >> spare  # arithmetic for signed types, so the sign is carried
     signed = array.dtype.kind == "i"
     return array.astype(np.int64), -1 if signed else 2**stored - 1
