@@ -162,6 +162,8 @@ def test_a_blob_stays_where_it_is(
     np.testing.assert_allclose(prediction.geometry.corners(), case.geometry.corners(), atol=1e-6)
     if grid == "source" or (mode == "matched" and not spacing_mm):
         assert prediction.geometry == case.geometry or prediction.geometry.matches(case.geometry)
+    if grid == "hr" and spacing_mm:
+        assert prediction.geometry.spacing == pytest.approx((1.1,) * 3, rel=0.1)
     mask = prediction.probs[0] >= 0.5
     assert mask.any()
     apart = case.geometry.to_index(centre_of(mask, prediction.geometry)) - case.geometry.to_index(
@@ -400,7 +402,7 @@ def test_other_volume_formats_keep_the_place(tmp_path: Path, format: str) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [{"grid": "lr"}, {"mode": "x"}, {"threshold": 0.0}, {"device": "abacus"}, {"part": "x"}],
+    [{"grid": "lr"}, {"mode": "x"}, {"threshold": 0.0}, {"device": "abacus"}],
 )
 def test_options_that_make_no_sense_are_usage_errors(
     tmp_path: Path, options: dict[str, Any]
@@ -418,6 +420,8 @@ def test_only_one_part_of_the_split(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "c.png").exists()
     with pytest.raises(DataError, match="not among the inputs"):
         predict(run, source / "a.png", tmp_path / "out2", part="test")
+    with pytest.raises(UsageError):
+        predict(run, source, tmp_path / "out2", part="tset")
 
 
 def test_the_manifest_names_bytes_not_homes(tmp_path: Path) -> None:

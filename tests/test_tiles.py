@@ -123,6 +123,17 @@ def test_tiles_that_disagree_leave_no_seam() -> None:
     assert np.abs(np.diff(joined)).max() < 2.5 / ramp
 
 
+def test_padding_repeats_the_edge() -> None:
+    image = np.full((1, 5, 9), 3, np.float32)
+
+    def forward(tile: NDArray[Any]) -> NDArray[Any]:
+        assert (tile == 3).all()
+        return tile
+
+    (slab,) = blend(image, forward, plan_tiles((8, 16), (8, 16), 8), (1, 1))
+    assert slab.shape == (1, 5, 9)
+
+
 def test_slabs_come_before_the_last_tile_is_predicted() -> None:
     calls = []
 
