@@ -88,15 +88,19 @@ def save_examples(
     rows: Sequence[Sequence[Panel]], path: str | Path, *, overwrite: bool = True
 ) -> None:
     """Save rows of panels as one PNG; column titles are those of the panels."""
-    columns = max(len(row) for row in rows)
-    figure = _figure(2.6 * columns, 2.85 * len(rows))
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    columns, side = max(len(row) for row in rows), 2.6
+    heights = [side * max(p.shape_mm[0] / p.shape_mm[1] for p in row) + 0.28 for row in rows]
+    figure = _figure(side * columns, sum(heights))
+    grid = figure.subplots(
+        len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     for axes_row, row in zip(grid, rows, strict=True):
         for axes in axes_row[len(row) :]:
             axes.set_axis_off()
         for axes, panel in zip(axes_row, row, strict=False):
-            draw(axes, panel)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, wspace=0.04, hspace=0.14)
+            draw(axes, panel, pen=0.7)
+    gap = 0.3 * len(rows) / max(sum(heights) - 0.3 * len(rows), 1)
+    figure.subplots_adjust(0.008, 0.01, 0.992, 1 - 0.28 / sum(heights), wspace=0.04, hspace=gap)
     with atomic_write(path, overwrite) as temporary:
         figure.savefig(temporary, dpi=130, format="png", facecolor="white")
 

@@ -215,8 +215,8 @@ def overlay(
     )
 
 
-def draw(axes: Axes, panel: Panel, *, bar: bool = True) -> None:
-    """Draw a panel into matplotlib axes, without ticks or frame."""
+def draw(axes: Axes, panel: Panel, *, bar: bool = True, pen: float = 1.0) -> None:
+    """Draw a panel into matplotlib axes, without ticks or frame; ``pen`` scales the outlines."""
     height, width = panel.picture.shape[:2]
     top, bottom, left, right = panel.window or (0, height, 0, width)
     # Few pixels are shown as what they are; many are smoothed on the way to the screen.
@@ -231,7 +231,7 @@ def draw(axes: Axes, panel: Panel, *, bar: bool = True) -> None:
             (panel.prediction, PREDICTION, 1.2),
         ):
             if classes is not None:
-                _draw_outline(axes, classes, colour, width)
+                _draw_outline(axes, classes, colour, pen * width)
     if panel.frame is not None:
         _draw_frame(axes, panel.frame)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect=panel.spacing[0] / panel.spacing[1])
