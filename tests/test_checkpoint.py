@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -85,10 +86,8 @@ def test_a_crash_at_any_rename_leaves_one_that_verifies(
         real(source, target)
 
     monkeypatch.setattr(module.os, "replace", crashing)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         save(tmp_path / "last", 2)
-    except KeyboardInterrupt:
-        pass
     assert load_checkpoint(tmp_path / "last").step in (1, 2)
     monkeypatch.undo()
     save(tmp_path / "last", 3)

@@ -135,6 +135,12 @@ def test_two_processes_step_like_one_with_the_same_batch(data: Path, tmp_path: P
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5)
 
 
+def test_half_precision_trains(data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", method="dsrl", settings=(*QUICK, "precision=bf16-mixed"))
+    assert 0 <= run.meta["score"] <= 1
+    assert all(torch.isfinite(w).all() for w in _weights(run.path, "best").values())
+
+
 def test_accumulation_steps_like_the_larger_batch(data: Path, tmp_path: Path) -> None:
     settings = (*QUICK, "steps=2")
     large = train(data, tmp_path / "large", settings=(*settings, "batch_size=4"))

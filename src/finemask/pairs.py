@@ -73,9 +73,11 @@ ORDER, SAMPLE = 0, 1
 """Keys that keep the random streams of case order and of samples apart."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """What a method learns from; the suffix of a name says its grid.
+
+    Not frozen, because Fabric converts its tensors field by field.
 
     Args:
         image_lr: ``(B, C, *S)`` prepared intensities on the LR grid.

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,7 @@ def train(
         devices=devices,
         precision=resolved.train.precision,  # type: ignore[arg-type]  # Fabric checks it
     )
-    launched: Any = run_training
-    fabric.launch(launched, job)
+    fabric.launch(partial(run_training, job=job))
     return load_run(out)
 
 
