@@ -36,7 +36,7 @@ from finemask.matching import (
     single_files,
 )
 from finemask.metrics.image import psnr, ssim
-from finemask.metrics.protocols import METRICS, PROTOCOLS, Comparison, Protocol
+from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
 from finemask.metrics.scores import (
     EVERY_SIZE,
     UNREADABLE,
@@ -174,20 +174,21 @@ def evaluate(
         truth, images=Path(images) if images is not None else None, group=group, cases=cases
     )
     predictions = _match(pred, truth, truths)
-    scores, failures, notes, unfit = [], [], [], []
-    for case in progress(list(truths.cases.values()), "evaluating"):
-        result = _score_case(pred, case, predictions.get(case.name), truths.labels, chosen)
-        scores += result.scores
-        failures += result.failures
-        unfit += result.unfit
+    results = [
+        _score_case(pred, case, predictions.get(case.name), truths.labels, chosen)
+        for case in progress(list(truths.cases.values()), "evaluating")
+    ]
+    failures = [f for result in results for f in result.failures]
+    unfit = [reason for result in results for reason in result.unfit]
+    notes = []
     extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
     if extra:
         notes.append(f"predictions without a truth were left out: {few(extra)}")
     if unfit:
         notes.append(f"{len(unfit)} super-resolved images were not scored, first {unfit[0]}")
-    grouped, sizes = group_by_size(scores, size_edges)
+    grouped, sizes = group_by_size([s for r in results for s in r.scores], size_edges)
     summary = {
-        "protocol": _describe_protocol(chosen),
+        "protocol": chosen.describe(),
         "inputs": {"pred": _shown(pred, out), "truth": _shown(truth, out)},
         "cases": {
             "total": len(truths.cases),
@@ -346,24 +347,6 @@ def _score_image(case: TruthFile, path: Path, truth: Truth, result: _Result) -> 
     }
     unit = truth.geometry.unit
     result.scores.append(Score(case.name, case.group, IMAGE, math.nan, unit, values))
-
-
-def _describe_protocol(protocol: Protocol) -> dict[str, Any]:
-    return {
-        "name": protocol.name,
-        "version": protocol.version,
-        "metrics": {
-            name: {
-                "label": METRICS[name].label,
-                "unit": "mm or px" if METRICS[name].is_length else "",
-                "higher_is_better": METRICS[name].higher_is_better,
-                "worst": METRICS[name].worst,
-            }
-            for name in protocol.metrics
-        },
-        "headline": protocol.headline,
-        "image_range": "PSNR and SSIM: largest less smallest value of the real image",
-    }
 
 
 def _versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 from jaxtyping import Bool, Float
 from numpy import ndarray
@@ -86,6 +87,24 @@ class Protocol:
     version: int
     metrics: tuple[str, ...]
     headline: str
+
+    def describe(self) -> dict[str, Any]:
+        """What a file of results says about its metrics."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "headline": self.headline,
+            "metrics": {
+                name: {
+                    "label": METRICS[name].label,
+                    "unit": "mm or px" if METRICS[name].is_length else "",
+                    "higher_is_better": METRICS[name].higher_is_better,
+                    "worst": METRICS[name].worst,
+                }
+                for name in self.metrics
+            },
+            "image_range": "PSNR and SSIM: largest less smallest value of the real image",
+        }
 
 
 METRICS = MappingProxyType(
