@@ -64,6 +64,11 @@ def test_windows_reach_every_corner() -> None:
     assert starts == {(a, b) for a in range(3) for b in range(2)}
 
 
+def test_a_small_image_lies_in_the_middle() -> None:
+    assert choose_start(np.random.default_rng(0), (4, 9), (8, 9)) == (-2, 0)
+    assert choose_start(np.random.default_rng(0), (5, 4), (8, 8), align=(3, 3)) == (-3, -3)
+
+
 @given(st.tuples(*[st.integers(-5, 9)] * 2), st.tuples(*[st.integers(1, 12)] * 2))
 def test_cut_continues_by_the_edge_or_by_nothing(
     start: tuple[int, int], size: tuple[int, int]
