@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as budget
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
@@ -46,6 +47,7 @@ def centroid(case: Case) -> np.ndarray:
     return (case.geometry.to_world(index) * weights).sum(axes) / weights.sum()
 
 
+@budget(deadline=None)
 @given(cases_and_scales(), st.sampled_from([AREA, BLUR]))
 def test_pair_shares_its_extent(
     drawn: tuple[Case, tuple[int, ...]], settings: PairSettings
@@ -63,6 +65,7 @@ def test_pair_shares_its_extent(
     assert (pair.lr.name, pair.lr.group, pair.lr.source) == ("a", "p1", Path("a.png"))
 
 
+@budget(deadline=None)
 @given(cases_and_scales())
 def test_area_keeps_the_mean_and_every_block(drawn: tuple[Case, tuple[int, ...]]) -> None:
     case, scale = drawn
@@ -92,6 +95,7 @@ def test_a_blob_stays_where_it_is_in_3d() -> None:
     np.testing.assert_allclose(centroid(pair.lr), centroid(pair.hr), atol=0.01)
 
 
+@budget(deadline=None)
 @given(
     st.tuples(st.integers(1, 4), st.integers(1, 4)),
     st.tuples(st.integers(1, 6), st.integers(1, 6)),

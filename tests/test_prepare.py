@@ -56,6 +56,7 @@ def case_on(geometry: Geometry, seed: int = 0, **others: object) -> Case:
 # An image whose value is its world coordinate shows every displacement directly, in mm.
 
 
+@settings(deadline=None)
 @given(grids(least=3), st.data())
 def test_any_grid_reads_the_same_world(source: Geometry, data: st.DataObject) -> None:
     target = data.draw(grids(ndim=source.ndim))
@@ -66,6 +67,7 @@ def test_any_grid_reads_the_same_world(source: Geometry, data: st.DataObject) ->
     assert np.abs(found - world)[:, known].max(initial=0) < 0.01 * min(source.spacing)
 
 
+@settings(deadline=None)
 @given(grids(), st.data())
 def test_hr_and_back_loses_no_place(source: Geometry, data: st.DataObject) -> None:
     scale = data.draw(st.tuples(*[st.integers(1, 3)] * source.ndim))
@@ -74,6 +76,7 @@ def test_hr_and_back_loses_no_place(source: Geometry, data: st.DataObject) -> No
     assert np.abs(back - centres(source)).max() < 0.01 * min(source.spacing)
 
 
+@settings(deadline=None)
 @given(grids(least=2), st.data())
 def test_refinement_interpolates_in_the_world(source: Geometry, data: st.DataObject) -> None:
     hr = source.refined(data.draw(st.tuples(*[st.integers(1, 3)] * source.ndim)))
@@ -82,6 +85,7 @@ def test_refinement_interpolates_in_the_world(source: Geometry, data: st.DataObj
     assert error.max() < 0.01 * min(source.spacing)
 
 
+@settings(deadline=None)
 @given(grids(), st.data())
 def test_turning_is_lossless(source: Geometry, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(source.ndim)))
@@ -94,6 +98,7 @@ def test_turning_is_lossless(source: Geometry, data: st.DataObject) -> None:
     np.testing.assert_array_equal(to_grid(turned, target, source), array)
 
 
+@settings(deadline=None)
 @given(grids(), st.data())
 def test_windows_of_whole_voxels_are_exact(source: Geometry, data: st.DataObject) -> None:
     start = data.draw(st.tuples(*[st.integers(-4, 8)] * source.ndim))
@@ -111,6 +116,7 @@ def test_same_grid_costs_nothing() -> None:
     assert to_grid(array, grid, grid) is array
 
 
+@settings(deadline=None)
 @given(grids(ndim=3), st.tuples(*[st.integers(1, 3)] * 3))
 def test_coarsening_is_the_block_mean_in_any_orientation(
     coarse: Geometry, scale: tuple[int, int, int]
@@ -168,6 +174,7 @@ def test_grids_of_other_worlds_are_refused() -> None:
         to_grid(np.ones((1, 3, 2)), millimetres, millimetres)
 
 
+@settings(deadline=None)
 @given(grids(ndim=3), st.sampled_from(["zscore", "minmax"]))
 def test_prepared_voxels_stay_in_place(geometry: Geometry, normalise: str) -> None:
     case = Case("a", centres(geometry).astype(np.float32), geometry)
@@ -255,7 +262,7 @@ def test_orientation_turns_labels_with_the_image() -> None:
     assert same.geometry == geometry
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(grids(ndim=3, least=2), st.tuples(*[st.floats(0.5, 4.0)] * 3))
 def test_resampling_keeps_the_extent(geometry: Geometry, spacing: tuple[float, ...]) -> None:
     case = case_on(geometry, truth=np.ones(geometry.shape, np.uint8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finemask.errors import UsageError
@@ -37,6 +37,7 @@ def test_a_tiny_lesion_is_picked_as_often_as_a_huge_one() -> None:
     assert 900 < tiny < 1100
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_windows_lie_in_the_image_and_hold_their_voxel(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 40)] * 3))
@@ -69,6 +70,7 @@ def test_a_small_image_lies_in_the_middle() -> None:
     assert choose_start(np.random.default_rng(0), (5, 4), (8, 8), align=(3, 3)) == (-3, -3)
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(-5, 9)] * 2), st.tuples(*[st.integers(1, 12)] * 2))
 def test_cut_continues_by_the_edge_or_by_nothing(
     start: tuple[int, int], size: tuple[int, int]
