@@ -12,7 +12,7 @@ import torch
 from torch import optim
 
 from finemask import __version__
-from finemask.cache import PreparedCases
+from finemask.cache import PreparedCases, fingerprint_files
 from finemask.case import Case
 from finemask.checkpoint import (
     load_checkpoint,
@@ -26,6 +26,7 @@ from finemask.errors import DataError, UsageError
 from finemask.methods import Method
 from finemask.pairs import Pair, PairDataset, make_pair, target_of
 from finemask.predict import to_labels
+from finemask.prepare import for_lr
 from finemask.progress import Track
 from finemask.recipe import Recipe
 from finemask.runs import load_run
@@ -94,11 +95,13 @@ def read_samples(job: Job, method: Method) -> tuple[PairDataset, list[Pair]]:
 
 def prepared(job: Job, names: Sequence[str], lr: bool = False) -> PreparedCases:
     """Cases of the data set (or their own LR images) in the form that a network sees."""
+    settings = job.recipe.prepare
     return PreparedCases(
         names,
         partial(_read_lr if lr else _read, job.dataset),
-        job.recipe.prepare,
+        for_lr(settings, job.recipe.task.scale) if lr else settings,
         cache_dir=job.cache,
+        fingerprint=partial(_fingerprint, job.dataset),
     )
 
 
@@ -111,6 +114,14 @@ def _read_lr(dataset: Dataset, name: str) -> Case:
     if case is None:
         raise DataError(dataset.root, f"has no LR image of case {name}", "use degrade = 'area'")
     return case
+
+
+def _fingerprint(dataset: Dataset, name: str) -> str:
+    """Hash of everything that reading a case depends on."""
+    entry = dataset.entry(name)
+    return fingerprint_files(
+        entry.files, entry.spacing_mm, entry.group, dict(dataset.labels), dataset.channels
+    )
 
 
 def save(
