@@ -14,7 +14,9 @@ volume of weights is kept and nothing is divided at the end. Every start is a
 multiple of the network's stride: pooling sees the same blocks as it does in
 the whole image, and a network whose receptive field is within a quarter of
 the overlap gives the same result tiled and whole. Instance normalisation sees
-the statistics of its tile only; there the two differ a little.
+the statistics of its tile instead of the image's: there the two differ, the
+more the smaller the tile, so the memory plan tiles only when it must and then
+takes the largest tiles that fit.
 """
 
 from __future__ import annotations
