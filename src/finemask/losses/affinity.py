@@ -45,8 +45,8 @@ def feature_affinity(
     Args:
         a: Features of one branch.
         b: Features of the other: as many channels, and the same grid unless both are pooled.
-        grid: Average both over this many cells first; cells of two maps with one physical
-            extent coincide even where their resolutions differ.
+        grid: Average both over this many cells first. Cells of two maps of one physical extent
+            coincide, whatever their resolutions, where the sides are multiples of the grid.
         normalise: Scale the feature vector of every position to length 1, so that only its
             direction counts and S is a cosine.
         power: 2 for the mean square (time and memory linear in L), 1 for the mean absolute
@@ -63,17 +63,15 @@ def feature_affinity(
         (tensor(0.5000), tensor(0.5000))
     """
     with torch.autocast(a.device.type, enabled=False):
-        a, b = (_positions(x.float() if x.dtype != torch.float64 else x, grid) for x in (a, b))
-        if normalise:
-            a, b = _unit(a), _unit(b)
+        u, v = _difference_and_sum(a, b, grid, normalise)
         if power == 2:
-            return squared_gram_distance(a, b).mean().to(torch.float32)
-        value: Tensor = _AbsoluteGramDistance.apply(a, b)
+            return squared_gram_distance(u, v).mean().to(torch.float32)
+        value: Tensor = _AbsoluteGramDistance.apply(u, v)
         return value.to(torch.float32)
 
 
 def squared_gram_distance(
-    a: Float[Tensor, "b c l"], b: Float[Tensor, "b c l"]
+    u: Float[Tensor, "b c l"], v: Float[Tensor, "b c l"]
 ) -> Float[Tensor, " b"]:
     """``|A'A - B'B|_F^2 / L^2`` of each sample from C x C matrices alone.
 
@@ -81,23 +79,33 @@ def squared_gram_distance(
     squared norm is ``(<UU', VV'> + <UV', (UV')'>) / 2``. The usual expansion
     into ``|AA'|^2 + |BB'|^2 - 2 |AB'|^2`` subtracts equal numbers when the maps
     agree and is wrong by more than its value late in training.
+
+    Args:
+        u: A - B.
+        v: A + B.
     """
-    length = a.shape[2]
-    u, v = a - b, a + b
     uu, vv, uv = _gram(u, u), _gram(v, v), _gram(u, v)
     twice = (uu * vv).sum((1, 2)) + (uv * uv.transpose(1, 2)).sum((1, 2))
-    return twice / (2.0 * length**2)
+    return twice / (2.0 * u.shape[2] ** 2)
+
+
+def _difference_and_sum(
+    a: Tensor, b: Tensor, grid: Sequence[int] | None, normalise: bool
+) -> tuple[Tensor, Tensor]:
+    """``A - B`` and ``A + B`` by position, in float32 but with the digits of float64.
+
+    Scaled to length 1 in float32, two like vectors would differ by rounding.
+    """
+    a, b = (_positions(x.to(_wide(x)), grid) for x in (a, b))
+    if normalise:
+        a, b = (x * torch.rsqrt((x * x).sum(1, keepdim=True) + 1e-6) for x in (a, b))
+    return (a - b).float(), (a + b).float()
 
 
 def _positions(x: Tensor, grid: Sequence[int] | None) -> Tensor:
     if grid is not None and tuple(grid) != tuple(x.shape[2:]):
         x = POOL[x.ndim - 2](x, tuple(grid))
     return x.flatten(2)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Each position's vector at length 1; one of almost no length stays so."""
-    return x * torch.rsqrt((x * x).sum(1, keepdim=True) + 1e-6)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -123,34 +131,30 @@ def _gram(x: Float[Tensor, "b c l"], y: Float[Tensor, "b c l"]) -> Float[Tensor,
 class _AbsoluteGramDistance(torch.autograd.Function):
     """Batch mean of ``sum_ij |A'A - B'B|_ij / L^2``, a few rows of the matrix at a time.
 
-    The difference D is symmetric, so the gradients are ``2 A sign(D) / L^2`` and
-    minus the same with B. They are formed beside the value: going back over the
-    rows would cost the products again, keeping them would cost the L x L memory.
+    D = (U'V + V'U) / 2 is symmetric, so the gradients are ``V sign(D) / L^2`` for
+    U and ``U sign(D) / L^2`` for V. They are formed beside the value: going back
+    over the rows would cost the products again, keeping them the L x L memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        batch, _, length = a.shape
-        u, v = a - b, a + b
+    def forward(ctx: Any, u: Tensor, v: Tensor) -> Tensor:
+        batch, _, length = u.shape
         rows = max(1, ROW_ELEMENTS // (batch * length))
-        factor = 2.0 / (batch * length**2)
-        total = torch.zeros((), dtype=_wide(a), device=a.device)
-        gradients = [
-            torch.empty_like(x) if wanted else None
-            for x, wanted in zip((a, b), ctx.needs_input_grad, strict=True)
-        ]
+        cells = batch * length**2
+        total = torch.zeros((), dtype=_wide(u), device=u.device)
+        du, dv = torch.empty_like(u), torch.empty_like(v)
         for start in range(0, length, rows):
             part = slice(start, start + rows)
-            d = (u[..., part].transpose(1, 2) @ v + v[..., part].transpose(1, 2) @ u) / 2
-            total += d.abs().sum(2).to(total.dtype).sum()
-            sign = d.sign().transpose(1, 2)
-            for x, gradient, sense in zip((a, b), gradients, (factor, -factor), strict=True):
-                if gradient is not None:
-                    gradient[..., part] = sense * (x @ sign)
-        ctx.save_for_backward(*gradients)
-        return total / (batch * length**2)
+            d = u[..., part].transpose(1, 2) @ v + v[..., part].transpose(1, 2) @ u
+            total += d.abs().sum(2).to(total.dtype).sum() / (2 * cells)
+            sign = d.sign_().transpose(1, 2)
+            du[..., part] = v @ sign / cells
+            dv[..., part] = u @ sign / cells
+        ctx.save_for_backward(du, dv)
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return tuple(None if g is None else g * upstream.to(g.dtype) for g in ctx.saved_tensors)
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        du, dv = ctx.saved_tensors
+        return du * upstream.to(du.dtype), dv * upstream.to(dv.dtype)

@@ -54,7 +54,7 @@ from finemask.losses.affinity import feature_affinity
 from finemask.losses.fidelity import mse
 from finemask.losses.overlap import cross_entropy, dice_loss
 from finemask.methods.base import Method, Segmenter
-from finemask.nn.blocks import ConvBlock, Style
+from finemask.nn.blocks import ConvBlock, Style, resize
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, ImageHead, MaskHead
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
@@ -77,6 +77,8 @@ class Config:
         w_mse: w1, weight of the restored image.
         w_fa: w2, weight of the feature affinity.
         sr_width: Feature maps of the SISR branch on the HR grid.
+        sr_skip: Learn what the HR image has beyond the interpolated LR image; the paper learns
+            it whole.
         fa_stride: HR voxels a side of the cells that affinity compares.
     """
 
@@ -84,12 +86,13 @@ class Config:
     depth: int = 5
     norm: Literal["instance", "batch"] = "instance"
     dropout: float = 0.0
-    head: Head = "interpolate"
+    head: Head = "shuffle"
     w_ce: float = 1.0
     w_dice: float = 1.0
     w_mse: float = 0.1
     w_fa: float = 1.0
     sr_width: int = 16
+    sr_skip: bool = True
     fa_stride: int = 8
 
 
@@ -123,7 +126,7 @@ class DSRL(Method):
         shared = self.encoder(batch.image_lr)
         f_sssr = self.sssr_decoder(shared)
         f_sisr = self.sisr_head.features(self.sisr_decoder(shared))
-        logits, image = self.sssr_head(f_sssr), self.sisr_head.output(f_sisr)
+        logits, image = self.sssr_head(f_sssr), self.restore(f_sisr, batch.image_lr)
         return {
             "L_ce": cross_entropy(logits, batch.target),
             "L_dice": dice_loss(foreground_probs(logits.float()), batch.target),
@@ -131,14 +134,20 @@ class DSRL(Method):
             "L_fa": self.affinity(f_sssr, f_sisr),
         }
 
+    def restore(
+        self, f_sisr: Float[Tensor, "b i *hr"], image_lr: Float[Tensor, "b c *s"]
+    ) -> Float[Tensor, "b c *hr"]:
+        """The HR image: what the branch adds to the interpolated LR image."""
+        image = self.sisr_head.output(f_sisr)
+        return image + resize(image_lr, image.shape[2:]) if self.config.sr_skip else image
+
     def affinity(
         self, f_sssr: Float[Tensor, "b w *s"], f_sisr: Float[Tensor, "b i *hr"]
     ) -> Float[Tensor, ""]:
         """How differently the two branches see which places are alike."""
-        stride = self.config.fa_stride
         cells = [
-            max(1, min(lr, hr // stride))
-            for lr, hr in zip(f_sssr.shape[2:], f_sisr.shape[2:], strict=True)
+            max(1, side // max(1, self.config.fa_stride // scale))
+            for side, scale in zip(f_sssr.shape[2:], self.task.scale, strict=True)
         ]
         return feature_affinity(
             self.feature_transform(f_sssr), f_sisr, grid=cells, normalise=True, power=1
@@ -158,7 +167,8 @@ class DSRL(Method):
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
 
     def super_resolve(self, image_lr: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *hr"]:
-        return self.sisr_head(self.sisr_decoder(self.encoder(image_lr)))
+        f_sisr = self.sisr_head.features(self.sisr_decoder(self.encoder(image_lr)))
+        return self.restore(f_sisr, image_lr)
 
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {
         "train": {"batch_size": 2},

@@ -60,7 +60,7 @@ class Config:
     depth: int = 5
     norm: Literal["instance", "batch"] = "instance"
     dropout: float = 0.0
-    head: Head = "interpolate"
+    head: Head = "shuffle"
     w_ce: float = 1.0
     w_dice: float = 1.0
 

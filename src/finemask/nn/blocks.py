@@ -15,8 +15,31 @@ from torch import Tensor, nn
 Norm = Literal["instance", "instance_plain", "batch", "none"]
 Activation = Literal["relu", "leaky_relu", "none"]
 
-Conv = nn.Conv2d | nn.Conv3d
-CONV: Mapping[int, Callable[..., Conv]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv3d(nn.Conv3d):
+    """PyTorch's 3-D convolution, safe in bfloat16 on thin volumes.
+
+    On CPUs with bfloat16 units, oneDNN's weight gradient of a volume thinner than
+    the kernel reads memory that is not its own (torch 2.13: NaN, 1e31 or a crash).
+    A bottleneck of two slices is common, so such a volume is convolved in float32
+    while learning; it is small, and nothing else changes.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        reach = max(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        half = torch.bfloat16 in (input.dtype, self.weight.dtype)
+        half = half or torch.is_autocast_enabled("cpu")
+        thin = input.device.type == "cpu" and min(input.shape[2:]) < reach
+        if not (thin and half and torch.is_grad_enabled()):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            out = self._conv_forward(input.float(), self.weight.float(), bias)
+        return out.to(input.dtype)
+
+
+Conv = nn.Conv2d | Conv3d
+CONV: Mapping[int, Callable[..., Conv]] = {2: nn.Conv2d, 3: Conv3d}
 CONV_TRANSPOSE: Mapping[int, Callable[..., nn.Module]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,

@@ -72,7 +72,7 @@ class MaskHead(nn.Module):
     """
 
     def __init__(
-        self, width: int, classes: int, scale: Sequence[int], kind: Head = "interpolate"
+        self, width: int, classes: int, scale: Sequence[int], kind: Head = "shuffle"
     ) -> None:
         super().__init__()
         self.scale, self.kind = tuple(scale), kind

@@ -1,0 +1,260 @@
+"""What every method keeps to, whatever its paper: a new one is tested by being listed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from finemask.methods import METHODS, Method, Segmenter, create, default_recipe
+from finemask.pairs import Batch
+from finemask.recipe import Recipe, Task
+
+TINY = {"width": 4, "depth": 3, "sr_width": 4}
+"""Applied where a method has the option."""
+SIDES = {2: (12, 16), 3: (8, 8, 12)}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One method on one kind of task."""
+
+    name: str
+    dims: int
+    channels: int = 1
+    classes: int = 2
+    scale: tuple[int, ...] = (2,)
+
+    def __str__(self) -> str:
+        scale = "x".join(map(str, self.scale))
+        return f"{self.name}-{self.dims}d-{self.channels}ch-{self.classes}cl-x{scale}"
+
+
+def setups() -> Iterator[Setup]:
+    for name, method in METHODS.items():
+        for dims in method.dims:
+            for channels in (1, 3):
+                for classes in (2, 3):
+                    yield Setup(name, dims, channels, classes)
+        if 3 in method.dims:
+            yield Setup(name, 3, scale=(1, 2, 2))
+        if 2 in method.dims:
+            yield Setup(name, 2, scale=(1, 1))
+            yield Setup(name, 2, scale=(4, 4))
+
+
+def tiny(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(
+        recipe, config={k: TINY.get(k, value) for k, value in recipe.config.items()}
+    )
+
+
+def build(setup: Setup, seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    task = Task(setup.dims, setup.channels, setup.classes, setup.scale)
+    return create(tiny(default_recipe(setup.name, task)))
+
+
+def blobs(method: Method, sides: tuple[int, ...], samples: int = 2) -> Batch:
+    """Bright balls, one a class, on a noisy ground; the LR image is the mean of HR blocks."""
+    task = method.task
+    generator = torch.Generator().manual_seed(7)
+    hr = [n * s for n, s in zip(sides, task.scale, strict=True)]
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in hr), indexing="ij")
+    maps = []
+    for k in range(task.foreground):
+        centre = -0.4 + 0.9 * k
+        maps.append((sum((x - centre) ** 2 for x in axes) < 0.3).float())
+    target = torch.stack(maps).expand(samples, -1, *hr)
+    ground = 0.1 * torch.randn(samples, task.channels, *hr, generator=generator)
+    heights = torch.arange(1.0, 1 + task.foreground).reshape(1, -1, *[1] * task.dims)
+    image_hr = ground + (heights * target).sum(1, keepdim=True)
+    pool = {2: nn.functional.avg_pool2d, 3: nn.functional.avg_pool3d}[task.dims]
+    cuts = [method.guide(image.numpy()) for image in image_hr]
+    guidance = None if cuts[0] is None else torch.stack([torch.from_numpy(c) for c in cuts])
+    return Batch(pool(image_hr, task.scale), image_hr, target, guidance)
+
+
+def total_loss(method: Method, batch: Batch, player: str) -> Tensor:
+    weights, parts = method.weights(), method.losses(batch, player)
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+
+
+@pytest.fixture(params=list(setups()), ids=str)
+def setup(request: pytest.FixtureRequest) -> Setup:
+    return request.param
+
+
+@pytest.fixture
+def method(setup: Setup) -> Method:
+    return build(setup)
+
+
+@pytest.fixture
+def batch(method: Method) -> Batch:
+    return blobs(method, SIDES[method.task.dims])
+
+
+def test_losses_are_named_scalars_with_weights(method: Method, batch: Batch) -> None:
+    named = set()
+    for player in method.players:
+        for name, part in method.losses(batch, player).items():
+            assert part.shape == ()
+            assert part.dtype == torch.float32
+            assert bool(part.isfinite()), name
+            named.add(name)
+    assert named == set(method.weights())
+
+
+def test_every_weight_learns(method: Method, batch: Batch) -> None:
+    grouped = []
+    for player in method.players:
+        method.zero_grad()
+        total_loss(method, batch, player).backward()
+        mine = {id(p) for group in method.parameter_groups(player) for p in group.parameters}
+        for name, p in method.named_parameters():
+            if id(p) in mine:
+                assert p.grad is not None, name
+                assert bool(p.grad.isfinite().all()), name
+                assert float(p.grad.abs().sum()) > 0, name
+        grouped += sorted(mine)
+    learnt = sorted(id(p) for p in method.parameters() if p.requires_grad)
+    assert sorted(grouped) == learnt, "every weight has one player and one group"
+
+
+def test_bf16_is_finite(method: Method, batch: Batch) -> None:
+    for player in method.players:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = total_loss(method, batch, player)
+        loss.backward()
+        assert bool(loss.isfinite())
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in method.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bool(method.deploy().probs(batch.image_lr, batch.guidance).isfinite().all())
+
+
+def test_the_deployed_network_answers_on_the_hr_grid(method: Method, batch: Batch) -> None:
+    segmenter, task = method.deploy().eval(), method.task
+    with torch.no_grad():
+        logits = segmenter(batch.image_lr, batch.guidance)
+        probs = segmenter.probs(batch.image_lr, batch.guidance)
+    grid = batch.target.shape[2:]
+    assert logits.shape == (2, task.classes if task.classes > 2 else 1, *grid)
+    assert probs.shape == (2, task.foreground, *grid)
+    assert float(probs.min()) >= 0
+    assert float(probs.sum(1).max()) <= 1 + 1e-6
+
+
+def test_the_deployed_network_is_the_trained_one(method: Method, batch: Batch) -> None:
+    """Its logits occur, bit for bit, among what the losses were computed from."""
+    method.eval()
+    segmenter = method.deploy()
+    seen: list[Tensor] = []
+    for module in method.modules():
+        module.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    with torch.no_grad():
+        method.losses(batch)
+        trained, seen = seen, []
+        logits = segmenter(batch.image_lr, batch.guidance)
+    assert any(isinstance(x, Tensor) and torch.equal(x, logits) for x in trained)
+
+
+def test_only_what_inference_needs_is_deployed(method: Method, batch: Batch) -> None:
+    segmenter = method.deploy()
+    whole = {id(p) for p in method.parameters()}
+    shipped = {id(p) for p in segmenter.parameters()}
+    assert shipped <= whole, "weights are shared, not copied"
+    assert (shipped == whole) == (method.dropped == "nothing")
+    segmenter(batch.image_lr, batch.guidance).square().sum().backward()
+    for name, p in segmenter.named_parameters():
+        assert p.grad is not None, f"{name} ships but plays no part"
+        assert float(p.grad.abs().sum()) > 0, f"{name} ships but plays no part"
+
+
+def test_weights_survive_saving(setup: Setup, method: Method, batch: Batch) -> None:
+    other = build(setup, seed=1)
+
+    def answer(segmenter: Segmenter) -> Tensor:
+        with torch.no_grad():
+            return segmenter.eval()(batch.image_lr, batch.guidance)
+
+    assert not torch.equal(answer(method.deploy()), answer(other.deploy()))
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(answer(method.deploy()), answer(other.deploy()))
+    slim = build(setup, seed=2).deploy()
+    slim.load_state_dict(method.deploy().state_dict())
+    assert torch.equal(answer(method.deploy()), answer(slim))
+
+
+def test_a_seed_decides_everything(setup: Setup, batch: Batch) -> None:
+    first, second = build(setup), build(setup)
+    torch.manual_seed(0)
+    here = total_loss(first, batch, first.players[0])
+    torch.manual_seed(0)
+    there = total_loss(second, batch, second.players[0])
+    assert torch.equal(here, there)
+
+
+def test_copies_are_whole(method: Method, batch: Batch) -> None:
+    """An averaged model is a deep copy: it must not share weights or refer back."""
+    twin = copy.deepcopy(method).eval()
+    for p in method.parameters():
+        p.data.zero_()
+    with torch.no_grad():
+        assert float(twin.deploy()(batch.image_lr, batch.guidance).std()) > 0
+
+
+def test_super_resolution_lies_on_the_hr_grid(method: Method, batch: Batch) -> None:
+    with torch.no_grad():
+        image = method.eval().super_resolve(batch.image_lr)
+    assert image is None or image.shape == batch.image_hr.shape
+
+
+ODD = {2: [(9, 11), (5, 16)], 3: [(5, 7, 6)]}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_odd_sizes_are_learnt_and_answered(name: str) -> None:
+    for dims in METHODS[name].dims:
+        method = build(Setup(name, dims))
+        for sides in ODD[dims]:
+            batch = blobs(method, sides)
+            assert bool(total_loss(method, batch, method.players[0]).isfinite())
+            out = method.deploy()(batch.image_lr, batch.guidance)
+            assert out.shape[2:] == batch.target.shape[2:]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "dims"), [(name, dims) for name, method in METHODS.items() for dims in method.dims]
+)
+def test_thirty_steps_learn_one_image_by_heart(name: str, dims: int, classes: int) -> None:
+    torch.manual_seed(0)
+    recipe = default_recipe(name, Task(dims, 1, classes, (2,)))
+    method = create(tiny(recipe))
+    batch = blobs(method, SIDES[dims], samples=1)
+    optimisers = {
+        player: torch.optim.Adam(
+            [p for group in method.parameter_groups(player) for p in group.parameters], 1e-2
+        )
+        for player in method.players
+    }
+    course = []
+    for _ in range(30):
+        for player, optimiser in optimisers.items():
+            optimiser.zero_grad()
+            loss = total_loss(method, batch, player)
+            loss.backward()
+            optimiser.step()
+            if player == method.players[0]:
+                course.append(loss.item())
+    found = method.deploy().eval().probs(batch.image_lr, batch.guidance) > 0.5
+    truth = batch.target > 0.5
+    both, sizes = (found & truth).flatten(2).sum(2), (found.long() + truth).flatten(2).sum(2)
+    assert course[-1] < course[0] / 2
+    assert float((2 * both / sizes).min()) > 0.8
