@@ -114,6 +114,8 @@ def describe_methods(
         UsageError: On an unknown method, option, or dimension that it lacks.
     """
     told = len(size) if size else len(scale) if scale and len(scale) > 1 else None
+    if told not in (None, 2, 3):
+        raise UsageError("size", f"has {told} sides, needs 2 or 3", "write for example 256x256")
     wanted = dims or told
     names = [name] if name else [n for n, m in METHODS.items() if not wanted or wanted in m.dims]
     facts, recipes = [], []

@@ -31,6 +31,9 @@ Errata and departures:
 - Figure 2's backbones (DeepLabV3+, ESPNetv2) become the U-Net of `methods/unet.py`, with the
   same widths, so that the two differ in nothing but the method. Dice joins the
   cross-entropy as it does there; `w_dice = 0` is the paper's Eq. (5).
+- Instance norm, which the paper's backbones do not have, removes a crop's brightness, so no
+  decoder could restore it: the SISR branch adds to the interpolated LR image instead
+  (`sr_skip = false` is the paper's form; use it with `norm = "batch"`).
 - The paper picks every eighth position of the features; here cells of eight voxels are
   averaged, which ignores none. Both maps are pooled to the same cells of the shared extent,
   so the mask's features are compared before their logits are enlarged.
@@ -53,7 +56,7 @@ from torch import Tensor, nn
 from finemask.losses.affinity import feature_affinity
 from finemask.losses.fidelity import mse
 from finemask.losses.overlap import cross_entropy, dice_loss
-from finemask.methods.base import Method, Segmenter
+from finemask.methods.base import Method, Segmenter, check_options
 from finemask.nn.blocks import ConvBlock, Style, resize
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, ImageHead, MaskHead
@@ -94,6 +97,16 @@ class Config:
     sr_width: int = 16
     sr_skip: bool = True
     fa_stride: int = 8
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            width=(1, 4096),
+            depth=(2, 8),
+            dropout=(0, 0.99),
+            sr_width=(1, 4096),
+            fa_stride=(1, 4096),
+        )
 
 
 class FeatureTransform(ConvBlock):

@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from finemask.losses.overlap import cross_entropy, dice_loss
-from finemask.methods.base import Method, Segmenter
+from finemask.methods.base import Method, Segmenter, check_options
 from finemask.nn.blocks import Style
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, MaskHead
@@ -63,6 +63,9 @@ class Config:
     head: Head = "shuffle"
     w_ce: float = 1.0
     w_dice: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_options(self, width=(1, 4096), depth=(2, 8), dropout=(0, 0.99))
 
 
 class UNet(Method):
