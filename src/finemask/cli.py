@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="finemask",
     help="High-resolution lesion masks from low-resolution medical images.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C, as shells do."""
 
 _options: dict[str, bool] = {"quiet": False, "debug": False}
 
@@ -55,7 +57,6 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last cal
 
 @app.callback(invoke_without_command=True)
 def _common(
-    context: typer.Context,
     _quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Tracebacks for errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -66,8 +67,6 @@ def _common(
 
         print(f"finemask {__version__}")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @app.command()
@@ -210,6 +209,7 @@ def predict(
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks for files, folders, data sets or DICOM series."""
+    memory = _bytes(max_memory)
     from finemask.predict import predict as predict_inputs
     from finemask.runs import load_run
 
@@ -224,7 +224,7 @@ def predict(
         sr=sr,
         format=format,
         threshold=threshold,
-        max_memory_bytes=_bytes(max_memory),
+        max_memory_bytes=memory,
         device=device,
         resume=resume,
         overwrite=overwrite,
@@ -295,15 +295,13 @@ def info(path: Annotated[Path, typer.Argument(help="A run, image or DICOM folder
 def main() -> None:
     """Entry point: every error in one line, with the exit code of its kind."""
     _print_warnings_in_one_line()
-    arguments = _take_common_options(sys.argv[1:])
+    arguments = _take_common_options(sys.argv[1:]) or ["--help"]
     try:
         code = app(arguments, standalone_mode=False)
+        if code == INTERRUPTED:
+            print("error: finemask: was interrupted; call it again", file=sys.stderr)
     except FinemaskError as error:
         code = _failed(error, str(error), error.exit_code)
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt as error:
-        code = _failed(error, "finemask: was interrupted; call it again", 130)
     except MemoryError as error:
         code = _failed(
             error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3
