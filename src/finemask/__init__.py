@@ -21,14 +21,14 @@ _HOMES = {
     "write_labels": "finemask.io",
     "load_dataset": "finemask.datasets",
     "make_phantoms": "finemask.datasets",
-    "prepare": "finemask.prepare",
-    "to_grid": "finemask.prepare",
-    "make_pair": "finemask.pairs",
+    "prepare": "finemask.preparation",
+    "to_grid": "finemask.preparation",
+    "make_pair": "finemask.pairs.degradation",
     "METHODS": "finemask.methods",
-    "train": "finemask.train",
+    "train": "finemask.training.loop",
     "load_run": "finemask.runs",
-    "predict": "finemask.predict",
-    "evaluate": "finemask.evaluate",
+    "predict": "finemask.inference.cohort",
+    "evaluate": "finemask.evaluation.cohort",
 }
 __all__ = ["__version__", "metrics", *_HOMES]
 

@@ -150,7 +150,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a method on a data set; leave a run folder."""
-    from finemask.train import train as train_method
+    from finemask.training.loop import train as train_method
 
     bounds = {"steps": steps, "epochs": epochs, "minutes": minutes}
     changes = [f"train.{k}={v}" for k, v in bounds.items() if v is not None]
@@ -210,7 +210,7 @@ def predict(
 ) -> None:
     """Write masks for files, folders, data sets or DICOM series."""
     memory = _bytes(max_memory)
-    from finemask.predict import predict as predict_inputs
+    from finemask.inference.cohort import predict as predict_inputs
     from finemask.runs import load_run
 
     outcome = predict_inputs(
@@ -257,7 +257,7 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score masks against the truth: cases.csv, summary.json, report.html."""
-    from finemask.evaluate import evaluate as evaluate_masks
+    from finemask.evaluation.cohort import evaluate as evaluate_masks
 
     cases = None
     if split is not None:

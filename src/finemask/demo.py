@@ -11,10 +11,10 @@ import numpy as np
 
 from finemask.datasets import Dataset, load_dataset, make_phantoms, make_split
 from finemask.errors import DataError
-from finemask.evaluate import evaluate
+from finemask.evaluation.cohort import evaluate
+from finemask.inference.cohort import predict
 from finemask.io import read_labels
-from finemask.pairs import make_pair
-from finemask.predict import predict
+from finemask.pairs.degradation import make_pair
 from finemask.progress import Track, silent
 from finemask.report.comparison import (
     Example,
@@ -24,7 +24,7 @@ from finemask.report.comparison import (
     write_comparison,
 )
 from finemask.runs import Run
-from finemask.train import train
+from finemask.training.loop import train
 
 METHODS_SHOWN = ("unet", "dsrl")
 SCALE = (4, 4)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from finemask.checkpoint import load_checkpoint, load_weights
 from finemask.errors import DataError
 from finemask.methods import Method, Segmenter, create
 from finemask.recipe import Recipe
+from finemask.training.checkpoint import load_checkpoint, load_weights
 
 
 @dataclass(frozen=True)

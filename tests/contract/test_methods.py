@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from finemask.methods import METHODS, Method, Segmenter, create, default_recipe
-from finemask.pairs import Batch
+from finemask.pairs.batches import Batch
 from finemask.recipe import Recipe, Task
 
 TINY = {"width": 4, "depth": 3, "sr_width": 4}

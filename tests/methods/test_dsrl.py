@@ -13,7 +13,7 @@ from finemask.methods.unet import Config as UNetConfig
 from finemask.methods.unet import UNet
 from finemask.nn.superres import ImageHead, MaskHead
 from finemask.nn.unet import UNetDecoder
-from finemask.pairs import Batch
+from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
 TINY = Config(width=4, depth=3, sr_width=6, fa_stride=4)

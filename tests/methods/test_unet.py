@@ -8,7 +8,7 @@ import torch
 from finemask.losses.overlap import cross_entropy, dice_loss
 from finemask.methods.unet import Config, UNet
 from finemask.nn.outputs import foreground_probs
-from finemask.pairs import Batch
+from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
 

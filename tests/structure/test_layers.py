@@ -14,18 +14,17 @@ import finemask
 PACKAGE = Path(finemask.__file__).parent
 LAYERS = {
     0: ("errors", "geometry", "case", "recipe", "progress"),
-    1: ("io", "datasets", "softmask", "prepare"),
-    2: ("pairs", "degrade", "windows", "augment", "cache", "metrics", "nn", "losses", "tiles", "memory"),
+    1: ("io", "datasets", "softmask", "preparation"),
+    2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),
-    4: (
-        "schedule", "checkpoint", "job", "inputs", "ledger", "log", "standing", "runs", "validate", "train", "predict",
-        "evaluate", "report", "demo", "info",
-    ),
+    4: ("training", "runs", "inference", "evaluation", "report", "demo", "info"),
     5: ("cli", "__main__"),
-}  # fmt: skip
+}
 LEVEL = {module: level for level, modules in LAYERS.items() for module in modules}
-WITHOUT_TORCH = ("errors", "geometry", "case", "recipe", "progress", "io", "datasets", "prepare",
-                 "metrics", "evaluate", "report")  # fmt: skip
+WITHOUT_TORCH = {
+    *("errors", "geometry", "case", "recipe", "progress", "io", "datasets", "preparation"),
+    *("metrics", "evaluation", "report"),
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -108,7 +107,7 @@ def test_help_loads_no_engine() -> None:
 
 def test_package_and_evaluation_load_no_torch() -> None:
     assert "torch" not in loaded_by("import finemask")
-    assert "torch" not in loaded_by("from finemask.evaluate import evaluate")
+    assert "torch" not in loaded_by("from finemask.evaluation.cohort import evaluate")
 
 
 def test_default_path_needs_no_forbidden_package() -> None:
@@ -121,4 +120,7 @@ def test_default_path_needs_no_forbidden_package() -> None:
         "torchmetrics",
         "segmentation_models_pytorch",
     }
-    assert not loaded_by("import finemask.train, finemask.predict, finemask.demo") & forbidden
+    assert (
+        not loaded_by("import finemask.training.loop, finemask.inference.cohort, finemask.demo")
+        & forbidden
+    )

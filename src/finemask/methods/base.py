@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from finemask.errors import UsageError
 from finemask.nn.outputs import foreground_probs
-from finemask.pairs import Batch
+from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
 

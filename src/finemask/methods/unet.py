@@ -37,7 +37,7 @@ from finemask.nn.blocks import Style
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, MaskHead
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
-from finemask.pairs import Batch
+from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
 

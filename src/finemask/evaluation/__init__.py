@@ -1,0 +1,1 @@
+"""Evaluation: masks on disk, whoever made them, against the truth."""

@@ -1,0 +1,390 @@
+"""Scoring masks on disk against the truth, whoever made them.
+
+Two sets of *files* are compared, so that the score is that of what a user
+gets. Every case that has a truth is scored: a prediction that is missing,
+damaged or on another grid counts as the worst possible, never as absent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finemask import __version__
+from finemask.datasets.listing import few
+from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.evaluation.matching import (
+    Predicted,
+    Truth,
+    TruthFile,
+    Truths,
+    find_predictions,
+    find_truths,
+    nearest_names,
+    read_predicted_probs,
+    read_prediction,
+    read_super_resolved,
+    single_files,
+)
+from finemask.io import write_json, write_text
+from finemask.metrics.image import psnr, ssim
+from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
+from finemask.metrics.scores import (
+    EVERY_SIZE,
+    UNREADABLE,
+    Score,
+    SizeGroups,
+    group_by_size,
+    pooled,
+    score,
+    score_failure,
+    summarise,
+)
+from finemask.metrics.statistics import RESAMPLES
+from finemask.progress import Track, silent
+
+IMAGE = "image"
+"""The class under which the super-resolved image is scored."""
+IMAGE_METRICS = ("psnr_db", "ssim")
+_FILES = ("cases.csv", "summary.json", "failures.csv", "report.html")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be scored as it should, and why."""
+
+    case: str
+    error: FinemaskError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every case, summed up.
+
+    Args:
+        protocol: What was measured.
+        scores: One a case and class.
+        summary: What ``summary.json`` holds, with NaN where that has null.
+        failures: Cases that count as worst (or whose truth is unreadable).
+        notes: What else a reader should know, a sentence each.
+        out: Folder with the files, if they were written.
+    """
+
+    protocol: Protocol
+    scores: tuple[Score, ...]
+    summary: Mapping[str, Any]
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    out: Path | None = None
+
+    @property
+    def failed(self) -> int:
+        """Number of cases that could not be scored."""
+        return len({failure.case for failure in self.failures})
+
+    @property
+    def scored(self) -> int:
+        """Number of cases with a usable prediction and truth."""
+        return len({s.case for s in self.scores}) - self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """0 all scored, 1 some failed, 3 nothing could be scored."""
+        if not self.failed:
+            return 0
+        return 1 if self.scored else 3
+
+    def mean(self, metric: str, label: str | None = None, size_group: str = EVERY_SIZE) -> float:
+        """Mean of a metric over the cases, of one class or of the means of all classes."""
+        by_label = self.summary["scores"][metric]
+        labels = [label] if label is not None else list(by_label)
+        return float(np.mean([by_label[one][size_group]["mean"] for one in labels]))
+
+    def text(self) -> str:
+        """A table of the means for the terminal; the last line has counts that add up."""
+        rows = [("class", "metric", "mean", "95 % interval", "n", "undefined")]
+        scores = self.summary["scores"]
+        for label in dict.fromkeys(label for by_label in scores.values() for label in by_label):
+            for metric in (m for m, by_label in scores.items() if label in by_label):
+                all_sizes = scores[metric][label][EVERY_SIZE]
+                interval = f"{_short(all_sizes['ci_low'])} to {_short(all_sizes['ci_high'])}"
+                undefined = sum(all_sizes["undefined"].values())
+                rows.append((label, metric, _short(all_sizes["mean"]), interval,
+                             str(all_sizes["n"]), str(undefined or "")))  # fmt: skip
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+        counts = f"{self.scored} scored, {self.failed} failed of {self.scored + self.failed}"
+        return "\n".join([*(line.rstrip() for line in lines), *self.notes, counts])
+
+
+def evaluate(
+    pred: str | Path,
+    truth: str | Path,
+    out: str | Path | None = None,
+    *,
+    protocol: str = "segmentation",
+    size_edges: Sequence[float | int] = (),
+    group: str | None = None,
+    images: str | Path | None = None,
+    cases: Collection[str] | None = None,
+    overwrite: bool = False,
+    progress: Track = silent,
+) -> Evaluation:
+    """Score predicted masks against the truth, by case, class and lesion size.
+
+    Files are matched by name. ``<case>_probs`` beside a mask gives the mean absolute
+    error of the probabilities, ``<case>_sr`` the quality of the super-resolved image.
+
+    Args:
+        pred: Folder of masks, a table with ``case,mask``, or one mask.
+        truth: Data set, folder of masks, a table with ``case,mask``, or one mask.
+        out: Folder for ``cases.csv``, ``summary.json``, ``report.html`` and, when
+            there is one to tell of, ``failures.csv``; ``None`` writes nothing.
+        protocol: A name of ``finemask.metrics.PROTOCOLS``.
+        size_edges: Diameters between the size groups, in mm (px where spacing is
+            unknown); the tertiles of the true lesions if not given.
+        group: Column of the truth's manifest that names the patient.
+        images: Folder of images for the report, where ``truth`` holds masks only.
+        cases: Only these cases, for example the test part of a split.
+        overwrite: Replace files of an earlier evaluation.
+        progress: Shows how far the work is.
+
+    Raises:
+        UsageError: On an unknown protocol, column, case or impossible edges.
+        DataError: When nothing can be scored, or a file exists already.
+
+    Example:
+        >>> evaluate("masks", "data").mean("dice")  # doctest: +SKIP
+        0.81
+    """
+    pred, truth, out = Path(pred), Path(truth), Path(out) if out is not None else None
+    chosen = _protocol(protocol)
+    _check_edges(size_edges)
+    if out is not None and not overwrite:
+        _refuse_existing(out)
+    truths = find_truths(
+        truth, images=Path(images) if images is not None else None, group=group, cases=cases
+    )
+    predictions = _match(pred, truth, truths)
+    results = [
+        _score_case(pred, case, predictions.get(case.name), truths.labels, chosen)
+        for case in progress(list(truths.cases.values()), "evaluating")
+    ]
+    failures = [f for result in results for f in result.failures]
+    unfit = [reason for result in results for reason in result.unfit]
+    notes = []
+    extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
+    if extra:
+        notes.append(f"predictions without a truth were left out: {few(extra)}")
+    if unfit:
+        notes.append(f"{len(unfit)} super-resolved images were not scored, first {unfit[0]}")
+    grouped, sizes = group_by_size([s for r in results for s in r.scores], size_edges)
+    summary = {
+        "protocol": chosen.describe(),
+        "inputs": {"pred": _shown(pred, out), "truth": _shown(truth, out)},
+        "cases": {
+            "total": len(truths.cases),
+            "scored": len(truths.cases) - len({f.case for f in failures}),
+            "failed": sorted({f.case for f in failures}),
+            "extra_predictions": extra,
+        },
+        **_summarise(chosen, grouped, sizes, notes),
+        "notes": notes,
+        "versions": _versions(),
+    }
+    evaluation = Evaluation(chosen, tuple(grouped), summary, tuple(failures), tuple(notes), out)
+    if out is not None:
+        _write(evaluation, out, truths, predictions)
+    return evaluation
+
+
+def _summarise(
+    protocol: Protocol, scores: Sequence[Score], sizes: SizeGroups, notes: list[str]
+) -> dict[str, Any]:
+    units = sorted({s.unit for s in scores if s.flag != UNREADABLE}) or ["px"]
+    if len(units) > 1:
+        notes.append("some cases have no spacing: lengths and sizes mix mm and px")
+    metrics = [*protocol.metrics, *(m for m in IMAGE_METRICS if any(m in s.values for s in scores))]
+    return {
+        "size_groups": {
+            "measure": "equivalent diameter of the true lesion",
+            "unit": " or ".join(units),
+            "rule": sizes.rule,
+            "names": list(sizes.names),
+            "edges": {label: list(e) for label, e in sizes.edges.items() if label != IMAGE},
+        },
+        "interval": f"95 %, bootstrap over groups (patients), {RESAMPLES} draws, seed 0",
+        "scores": summarise(scores, metrics, sizes.names),
+        "pooled": pooled(scores),
+    }
+
+
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UsageError(
+            name, f"is no protocol; there are {', '.join(PROTOCOLS)}", "pick one of them"
+        )
+    return PROTOCOLS[name]
+
+
+def _check_edges(edges: Sequence[float | int]) -> None:
+    try:
+        group_by_size((), edges)
+    except ValueError as error:
+        raise UsageError("size edges", str(error), "give for example 4,10") from error
+
+
+def _refuse_existing(out: Path) -> None:
+    for name in _FILES:
+        if (out / name).exists():
+            raise DataError(out / name, "exists already", "choose another --out or --overwrite")
+
+
+def _match(pred: Path, truth: Path, truths: Truths) -> dict[str, Predicted]:
+    """Predictions by the name of the case they belong to; some must match."""
+    predictions = find_predictions(pred)
+    if (only := single_files(pred, truth)) is not None:
+        return {only: next(iter(predictions.values()))}
+    if not set(predictions) & set(truths.cases):
+        raise DataError(
+            pred,
+            f"has no mask named as a truth ({nearest_names(truths.cases, predictions)})",
+            "name the masks as the cases",
+        )
+    return predictions
+
+
+@dataclass
+class _Result:
+    """What came of one case."""
+
+    scores: list[Score]
+    failures: list[Failure] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
+
+
+def _score_case(
+    folder: Path,
+    case: TruthFile,
+    predicted: Predicted | None,
+    labels: Mapping[str, int],
+    protocol: Protocol,
+) -> _Result:
+    """Score every class of one case; whatever is wrong with it stays with it."""
+    try:
+        truth = case.read()
+    except FinemaskError as error:
+        unknown = dict.fromkeys(protocol.metrics, math.nan)
+        rows = [
+            Score(case.name, case.group, label, math.nan, "px", unknown, flag=UNREADABLE)
+            for label in labels
+        ]
+        return _Result(rows, [Failure(case.name, error)])
+    unit = truth.geometry.unit
+    try:
+        if predicted is None:
+            raise DataError(
+                folder / case.name, "is missing, the truth has this case",
+                "predict it, or name the cases to score",
+            )  # fmt: skip
+        classes = read_prediction(predicted.mask, labels, truth)
+        probs = (
+            read_predicted_probs(predicted.probs, len(labels), truth) if predicted.probs else None
+        )
+    except FinemaskError as error:
+        nothing = np.zeros(truth.geometry.shape, bool)
+        rows = [
+            score_failure(
+                Comparison(nothing, truth.classes == k, truth.geometry.spacing),
+                protocol.metrics,
+                case=case.name, group=case.group, label=label, unit=unit,
+            )
+            for k, label in enumerate(labels, start=1)
+        ]  # fmt: skip
+        return _Result(rows, [Failure(case.name, error)])
+    rows = []
+    for k, label in enumerate(labels, start=1):
+        comparison = Comparison(
+            classes == k,
+            truth.classes == k,
+            truth.geometry.spacing,
+            probs[k - 1] if probs is not None else None,
+        )
+        rows.append(score(comparison, protocol.metrics, case=case.name, group=case.group,
+                          label=label, unit=unit))  # fmt: skip
+    result = _Result(rows)
+    if predicted.sr is not None and truth.image is not None:
+        _score_image(case, predicted.sr, truth, result)
+    return result
+
+
+def _score_image(case: TruthFile, path: Path, truth: Truth, result: _Result) -> None:
+    """Add the quality of the super-resolved image; one that does not fit is noted."""
+    assert truth.image is not None  # asked for by the caller
+    try:
+        image = read_super_resolved(path, truth)
+    except FinemaskError as error:
+        result.unfit.append(str(error))
+        return
+    data_range = float(np.ptp(truth.image))
+    if not data_range:
+        result.unfit.append(f"{case.name}: the real image is constant")
+        return
+    similarity = [
+        ssim(a, b, data_range=data_range) for a, b in zip(image, truth.image, strict=True)
+    ]
+    values = {
+        "psnr_db": psnr(image, truth.image, data_range=data_range),
+        "ssim": float(np.mean(similarity)),
+    }
+    unit = truth.geometry.unit
+    result.scores.append(Score(case.name, case.group, IMAGE, math.nan, unit, values))
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: metadata.version(name) for name in ("numpy", "scipy")}
+    return {"finemask": __version__, "python": platform.python_version(), **libraries}
+
+
+def _shown(path: Path, out: Path | None) -> str:
+    """A path as seen from the report, so that a shared report names nobody's home."""
+    try:
+        return Path(os.path.relpath(path, out)).as_posix() if out is not None else path.name
+    except ValueError:  # another drive
+        return path.name
+
+
+def _write(
+    evaluation: Evaluation, out: Path, truths: Truths, predictions: Mapping[str, Predicted]
+) -> None:
+    from finemask.report.evaluation import evaluation_page
+    from finemask.report.tables import cases_table, csv_table, plain
+
+    metrics = list(evaluation.summary["scores"])
+    write_text(out / "cases.csv", cases_table(evaluation.scores, metrics), overwrite=True)
+    write_json(out / "summary.json", plain(evaluation.summary), overwrite=True)
+    if evaluation.failures:
+        rows = [(f.case, os.fspath(f.error.subject), str(f.error)) for f in evaluation.failures]
+        table = csv_table(("case", "file", "error"), rows)
+        write_text(out / "failures.csv", table, overwrite=True)
+    else:
+        (out / "failures.csv").unlink(missing_ok=True)
+
+    def load(name: str) -> tuple[Truth, Any]:
+        truth = truths.cases[name].read()
+        return truth, read_prediction(predictions[name].mask, truths.labels, truth)
+
+    page = evaluation_page(evaluation, load, tuple(truths.labels))
+    write_text(out / "report.html", page, overwrite=True)
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"

@@ -1,0 +1,348 @@
+"""The command ``predict``: masks for files, folders, data sets and DICOM series."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from finemask.case import Case
+from finemask.datasets import Split
+from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.inference.inputs import Source, find_sources
+from finemask.inference.ledger import Ledger, Outcome
+from finemask.inference.network import (
+    Machine,
+    Prediction,
+    labels_of,
+    predict_case,
+    predict_probs,
+    probs_of,
+    super_resolve,
+    super_resolved,
+    to_labels,
+)
+from finemask.inference.view import Grid, Mode, View, view_case
+from finemask.io import write_image, write_labels, write_probs
+from finemask.progress import Track, silent
+from finemask.runs import Run, load_run
+
+__all__ = [
+    "Outcome",
+    "Prediction",
+    "predict",
+    "predict_case",
+    "predict_probs",
+    "super_resolve",
+    "to_labels",
+]
+
+FORMATS = {
+    2: {"png": ".png", "tif": ".tif", "tiff": ".tif"},
+    3: {"nifti": ".nii.gz", "nii.gz": ".nii.gz", "nii": ".nii", "mha": ".mha", "nrrd": ".nrrd"},
+}
+"""Names of the output formats by dimension, the usual one first."""
+
+WHOLE_NUMBERS = (".png", ".jpg", ".jpeg", ".bmp")
+"""Pictures of these kinds hold no fractions, so a PNG can show what is made from them."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written for each case.
+
+    Args:
+        suffix: Of masks and probabilities; decides the format.
+        grid: ``hr`` or ``source``.
+        mode: ``native`` or ``matched``.
+        threshold: Probability from which a voxel is foreground.
+        classes: Names of the foreground classes.
+        probs: Write probabilities too.
+        sr: Write the super-resolved image too.
+    """
+
+    suffix: str
+    grid: Grid
+    mode: Mode
+    threshold: float
+    classes: tuple[str, ...]
+    probs: bool = False
+    sr: bool = False
+
+    def mask(self, out: Path, name: str) -> Path:
+        return out / f"{name}{self.suffix}"
+
+    def probs_files(self, out: Path, name: str) -> list[Path]:
+        """One file, or one a class where there are several."""
+        if not self.probs:
+            return []
+        ends = [""] if len(self.classes) == 1 else [f"_{_safe(label)}" for label in self.classes]
+        return [out / f"{name}_probs{end}{self.suffix}" for end in ends]
+
+    def sr_file(self, out: Path, source: Source) -> Path:
+        picture = source.path.suffix.lower() in WHOLE_NUMBERS
+        suffix = ".tif" if self.suffix == ".png" and not picture else self.suffix
+        return out / f"{source.name}_sr{suffix}"
+
+    def files(self, out: Path, source: Source) -> list[Path]:
+        """Everything that is written for a case, the mask last."""
+        others = self.probs_files(out, source.name)
+        if self.sr:
+            others.append(self.sr_file(out, source))
+        return [*others, self.mask(out, source.name)]
+
+
+def predict(
+    run: Run | str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    grid: Grid = "hr",
+    mode: Mode = "native",
+    part: str | None = None,
+    probs: bool = False,
+    sr: bool = False,
+    format: str | None = None,
+    threshold: float | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    max_memory_bytes: int | None = None,
+    device: str = "auto",
+    precision: str = "32-true",
+    progress: Track | None = None,
+) -> Outcome:
+    """Write a mask for every image, each at its true place in the patient.
+
+    What can be known beforehand is checked before the first image is read.
+    After that a bad image costs only itself: it is left out, counted and
+    named in ``failures.csv``. ``manifest.json`` says what was made from what.
+
+    Args:
+        run: A run, or the folder of one.
+        inputs: Files, folders of images, data sets, DICOM series.
+        out: Folder to write.
+        grid: ``hr``: on the fine grid; ``source``: on the grid of the image itself.
+        mode: ``native``: the image is the LR input; ``matched``: it is reduced first, so
+            that the mask on the fine grid can be scored against one drawn on the image.
+        part: Only these cases of the run's split: ``train``, ``val`` or ``test``.
+        probs: Write ``<name>_probs`` too.
+        sr: Write the super-resolved image ``<name>_sr`` too, in the image's own intensities.
+        format: ``png`` or ``tif`` in 2-D; ``nifti``, ``nii``, ``mha`` or ``nrrd`` in 3-D.
+        threshold: Instead of the run's own.
+        overwrite: Replace what is there.
+        resume: Leave out cases whose outputs are there, whole and made the same way; do
+            the others.
+        max_memory_bytes: Bound on the memory that one prediction adds.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        progress: Tells the user how far it is.
+
+    Returns:
+        How many cases were done, failed and skipped, and the errors.
+
+    Raises:
+        UsageError: On options that make no sense, a folder that cannot be written, or
+            outputs that exist.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    machine = Machine(_device(device), precision, max_memory_bytes)
+    wanted = _wanted(run, grid, mode, probs, sr, format, threshold)
+    paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    sources = _of_part(find_sources(paths), run, part)
+    out = Path(out)
+    _check_outputs(sources, out, wanted, replace=overwrite or resume)
+    ledger = Ledger(out, _made_by(run, wanted, machine))
+    failures: list[FinemaskError] = []
+    skipped = 0
+    for source in (progress or silent)(sources, "predicting", len(sources)):
+        files = wanted.files(out, source)
+        if resume and ledger.is_done(source.name, source.files, files):
+            skipped += 1
+            continue
+        start = time.monotonic()
+        try:
+            _write_case(run, source, out, wanted, machine)
+        except Exception as error:
+            # Whatever is there now is half a case, or was made by another model.
+            for file in files:
+                file.unlink(missing_ok=True)
+            failures.append(_explained(error, source))
+            ledger.record_failure(source.name, source.path, failures[-1])
+        else:
+            ledger.record_done(source.name, source.files, files, time.monotonic() - start)
+    ledger.close()
+    done = len(sources) - len(failures) - skipped
+    return Outcome(done, len(failures), skipped, tuple(failures))
+
+
+def _write_case(run: Run, source: Source, out: Path, wanted: Wanted, machine: Machine) -> None:
+    """Predict one case and write its files; the mask comes last, so it stands for all."""
+    case = source.read()
+    lr_case = source.read_lr() if wanted.mode == "matched" else None
+    view = view_case(run.recipe, case, mode=wanted.mode, grid=wanted.grid, lr_case=lr_case)
+    if wanted.probs:
+        probs = probs_of(run, view, machine)
+        for file, values in zip(
+            wanted.probs_files(out, source.name), np.split(probs, len(probs)), strict=True
+        ):
+            write_probs(file, values, view.written, overwrite=True)
+        labels = to_labels(probs, wanted.threshold)
+        del probs
+    else:
+        labels = labels_of(run, view, machine, wanted.threshold)
+    if wanted.sr:
+        _write_sr(run, view, wanted.sr_file(out, source), case, machine)
+    declared = {name: k for k, name in enumerate(wanted.classes, 1)}
+    mask = wanted.mask(out, source.name)
+    write_labels(mask, labels, view.written, labels=declared, overwrite=True)
+
+
+def _write_sr(run: Run, view: View, file: Path, case: Case, machine: Machine) -> None:
+    image = super_resolved(run, view, machine)
+    if file.suffix == ".png":
+        top = 255 if case.image.max() <= 255 else 65535
+        image = np.round(image).clip(0, top)
+    write_image(file, image, view.written, overwrite=True)
+
+
+def _wanted(
+    run: Run,
+    grid: Grid,
+    mode: Mode,
+    probs: bool,
+    sr: bool,
+    format: str | None,
+    threshold: float | None,
+) -> Wanted:
+    """The options of a call, checked against each other and the run."""
+    for option, value, choices in (
+        ("--grid", grid, ("hr", "source")),
+        ("--mode", mode, ("native", "matched")),
+    ):
+        if value not in choices:
+            raise UsageError(option, f"is {value!r}", f"choose {' or '.join(choices)}")
+    if sr and not run.method.makes_image():
+        raise UsageError(
+            "--sr",
+            f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
+            "leave it out, or take a run of a method that does (see finemask methods)",
+        )
+    threshold = run.threshold if threshold is None else threshold
+    if not 0 < threshold <= 1:
+        raise UsageError("--threshold", f"is {threshold}", "give a probability above 0, up to 1")
+    suffix = _suffix(run.recipe.task.dims, format)
+    return Wanted(suffix, grid, mode, threshold, run.recipe.task.names, probs, sr)
+
+
+def _suffix(dims: int, format: str | None) -> str:
+    known = FORMATS[dims]
+    name = next(iter(known)) if format is None else format.lower().lstrip(".")
+    if name in known:
+        return known[name]
+    what = f"is {format!r}, which is not written for {dims}-D masks"
+    if name == "dicom-seg":
+        what = "is dicom-seg, which this version does not write yet"
+    raise UsageError("--format", what, f"choose one of {', '.join(known)}")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError("--device", f"is {name!r}, which is not here", "choose cpu") from error
+    return name
+
+
+def _of_part(sources: tuple[Source, ...], run: Run, part: str | None) -> tuple[Source, ...]:
+    """Only the cases of one part of the run's split."""
+    if part is None:
+        return sources
+    names = set(Split.load(run.path / "splits.json").part(part))
+    chosen = tuple(source for source in sources if source.name in names)
+    if missing := sorted(names - {source.name for source in chosen}):
+        raise DataError(
+            run.path / "splits.json",
+            f"names {len(names)} cases for {part}, {len(missing)} of them are not among the "
+            f"inputs (such as {missing[0]})",
+            "give the data set that the run was trained on",
+        )
+    return chosen
+
+
+def _check_outputs(sources: Iterable[Source], out: Path, wanted: Wanted, replace: bool) -> None:
+    """Refuse to write two cases into one file, over an input, or unasked over anything."""
+    sources = tuple(sources)
+    owners: dict[str, Source] = {}
+    inputs = {file.resolve() for source in sources for file in source.files}
+    for source in sources:
+        for file in wanted.files(out, source):
+            if (other := owners.setdefault(str(file).casefold(), source)) is not source:
+                raise UsageError(
+                    source.path, f"and {other.path} would both be written to {file}", "rename one"
+                )
+            if file.resolve() in inputs:
+                raise UsageError(
+                    file, "is an input and would be written over", "choose another --out"
+                )
+            if file.exists() and not replace:
+                raise UsageError(
+                    file, "exists already", "choose another --out, or pass --overwrite or --resume"
+                )
+
+
+def _explained(error: Exception, source: Source) -> FinemaskError:
+    """Any error of a case as one that names its file and says what to do."""
+    if isinstance(error, FinemaskError):
+        if error.subject.startswith(str(source.path)):
+            return error
+        made = DataError(source.path, f"{error.subject} {error.what}", error.fix)
+    elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(
+        error
+    ):
+        made = DataError(source.path, "memory ran out", "give a smaller --max-memory")
+    else:
+        text = " ".join(str(error).split())[:300]
+        made = DataError(
+            source.path,
+            f"could not be predicted ({type(error).__name__}: {text})",
+            "run again with --debug and report it",
+        )
+    made.__cause__ = error
+    return made
+
+
+def _made_by(run: Run, wanted: Wanted, machine: Machine) -> dict[str, Any]:
+    """What decides the outputs besides the image: the model and the settings, not the machine."""
+    return {
+        "model_sha256": model_sha256(run.segmenter),
+        "prepare": run.recipe.to_dict()["prepare"],
+        "grid": wanted.grid,
+        "mode": wanted.mode,
+        "threshold": wanted.threshold,
+        "precision": machine.precision,
+    }
+
+
+def model_sha256(network: nn.Module) -> str:
+    """Checksum of a network's weights, by name, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _safe(label: str) -> str:
+    """A class name as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", label)

@@ -1,0 +1,1 @@
+"""Training pairs: LR and HR of one case on one physical extent, cut, moved and cached."""

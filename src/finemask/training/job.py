@@ -1,0 +1,199 @@
+"""One training run: what every process of it needs, what it reads and what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import optim
+
+from finemask import __version__
+from finemask.case import Case
+from finemask.datasets import Dataset, Split
+from finemask.errors import DataError, UsageError
+from finemask.inference.cohort import to_labels
+from finemask.methods import Method
+from finemask.pairs.batches import PairDataset
+from finemask.pairs.cache import PreparedCases, fingerprint_files
+from finemask.pairs.degradation import Pair, make_pair
+from finemask.pairs.targets import target_of
+from finemask.preparation import for_lr
+from finemask.progress import Track
+from finemask.recipe import Recipe
+from finemask.runs import load_run
+from finemask.training.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    pack_optimiser,
+    save_checkpoint,
+    unpack_optimiser,
+)
+from finemask.training.standing import Standing
+from finemask.training.validation import predict_pair
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training process needs; every process of a run gets the same."""
+
+    dataset: Dataset
+    split: Split
+    recipe: Recipe
+    out: Path
+    resume: bool
+    cache: Path | None
+    progress: Track
+    fingerprint: str
+
+
+def claim_folder(out: Path, overwrite: bool) -> None:
+    """Make the run folder, or refuse the one that is there."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(out, "is a file, a run is a folder", "choose another --out")
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise UsageError(out, "is not empty", "pass --resume, --overwrite or another --out")
+        if not (out / "recipe.toml").exists():
+            raise UsageError(out, "is no run folder, so nothing is deleted", "choose another --out")
+        shutil.rmtree(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            out, f"cannot be made ({error.strerror})", "choose another --out"
+        ) from error
+
+
+def read_samples(job: Job, method: Method) -> tuple[PairDataset, list[Pair]]:
+    """Training samples without end, and whole-image pairs of the validation cases."""
+    recipe = job.recipe
+    real = recipe.pairs.degrade == "real"
+    cases = prepared(job, job.split.train)
+    samples = PairDataset(
+        cases,
+        recipe.task.scale,
+        recipe.pairs,
+        recipe.task.foreground,
+        recipe.train.seed,
+        guide=method.guide,
+        stride=method.deploy().stride,
+        lr_cases=prepared(job, job.split.train, lr=True) if real else None,
+        normalise=recipe.prepare.normalise,
+    )
+    names = job.split.val[: recipe.train.validate_cases or None]
+    lr_cases = prepared(job, names, lr=True) if real else [None] * len(names)
+    holdout = [
+        make_pair(
+            case, recipe.task.scale, recipe.pairs, lr_case, normalise=recipe.prepare.normalise
+        )
+        for case, lr_case in zip(prepared(job, names), lr_cases, strict=True)
+    ]
+    return samples, holdout
+
+
+def prepared(job: Job, names: Sequence[str], lr: bool = False) -> PreparedCases:
+    """Cases of the data set (or their own LR images) in the form that a network sees."""
+    settings = job.recipe.prepare
+    return PreparedCases(
+        names,
+        partial(_read_lr if lr else _read, job.dataset),
+        for_lr(settings, job.recipe.task.scale) if lr else settings,
+        cache_dir=job.cache,
+        fingerprint=partial(_fingerprint, job.dataset),
+    )
+
+
+def _read(dataset: Dataset, name: str) -> Case:
+    return dataset.read(dataset.entry(name))
+
+
+def _read_lr(dataset: Dataset, name: str) -> Case:
+    case = dataset.read_lr(dataset.entry(name))
+    if case is None:
+        raise DataError(dataset.root, f"has no LR image of case {name}", "use degrade = 'area'")
+    return case
+
+
+def _fingerprint(dataset: Dataset, name: str) -> str:
+    """Hash of everything that reading a case depends on."""
+    entry = dataset.entry(name)
+    return fingerprint_files(
+        entry.files, entry.spacing_mm, entry.group, dict(dataset.labels), dataset.channels
+    )
+
+
+def save(
+    job: Job,
+    method: Method,
+    averaged: Method,
+    optimisers: Mapping[str, optim.Optimizer],
+    at: Standing,
+) -> None:
+    """Write ``last`` and, after a gain, ``best``; never a weight that is not finite."""
+    weights = averaged.state_dict()
+    if not all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point()):
+        return
+    state = {"random": torch.get_rng_state()}
+    groups = {}
+    for player, optimiser in optimisers.items():
+        tensors, groups[player] = pack_optimiser(player, optimiser)
+        state |= tensors
+    if averaged is not method:
+        state |= {f"raw/{name}": value for name, value in method.state_dict().items()}
+    meta = {
+        "method": job.recipe.method,
+        "step": at.step,
+        "score": at.best_score,
+        "metric": job.recipe.train.metric,
+        "threshold": at.threshold,
+        "versions": {"finemask": __version__, "torch": torch.__version__},
+        "data_fingerprint": job.fingerprint,
+    }
+    folder = job.out / "checkpoints"
+    save_checkpoint(
+        folder / "last", weights, {**meta, "standing": asdict(at), "optimisers": groups}, state
+    )
+    if at.best_step == at.step:
+        save_checkpoint(folder / "best", weights, meta)
+
+
+def restore(
+    job: Job, method: Method, averaged: Method, optimisers: Mapping[str, optim.Optimizer]
+) -> Standing:
+    """Bring everything back to where ``last`` left it."""
+    checkpoint = load_checkpoint(job.out / "checkpoints" / "last")
+    weights, state = checkpoint.weights(), checkpoint.state()
+    load_weights(averaged, weights, checkpoint.path)
+    if averaged is not method:
+        raw = {k.removeprefix("raw/"): v for k, v in state.items() if k.startswith("raw/")}
+        load_weights(method, raw, checkpoint.path)
+    for player, optimiser in optimisers.items():
+        unpack_optimiser(player, optimiser, state, checkpoint.meta["optimisers"][player])
+    torch.set_rng_state(state["random"])
+    return Standing(**checkpoint.meta["standing"])
+
+
+def draw(job: Job, method: Method, holdout: Sequence[Pair]) -> None:
+    """Leave pictures: the curves of the log, and the first validation cases of the best weights."""
+    from finemask.report.figures import curves, example_row, save_examples
+
+    curves(job.out / "log.csv", job.out / "curves.png")
+    best = load_run(job.out)
+    rows = []
+    for pair in holdout[:4]:
+        probs, resolved = predict_pair(method, best.segmenter, pair)
+        rows.append(
+            example_row(
+                pair.lr.image,
+                pair.hr.image,
+                to_labels(target_of(pair.hr, job.recipe.pairs, job.recipe.task.foreground), 0.5),
+                to_labels(probs, best.threshold),
+                sr=resolved,
+            )
+        )
+    if rows:
+        save_examples(rows, job.out / "examples.png")

@@ -1,0 +1,365 @@
+"""Training: one loop for every method, read from top to bottom.
+
+A method may have several players (a network, or a generator and a critic);
+each is stepped in turn on the same batch. Everything random in a sample comes
+from the seed and the sample's number, so a run resumes exactly: its position
+in the data is its step, and the rest of its state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, optim
+from torch.utils.data import DataLoader, Sampler
+
+from finemask.datasets import Dataset, Split, load_dataset, make_split
+from finemask.errors import DataError, UsageError
+from finemask.io.files import write_text
+from finemask.methods import METHODS, Method, create, default_recipe
+from finemask.pairs.batches import Batch, PairDataset, collate
+from finemask.pairs.degradation import Pair
+from finemask.progress import Track, silent
+from finemask.recipe import Recipe, Task, TrainSettings, read_toml
+from finemask.runs import Run, load_run
+from finemask.training.job import Job, claim_folder, draw, read_samples, restore, save
+from finemask.training.log import Log
+from finemask.training.schedule import bound_in_steps, learning_rate_factor, share_done
+from finemask.training.standing import Interrupted, Standing
+from finemask.training.validation import Validation, validate
+
+
+def train(
+    data: str | Path | Dataset,
+    out: str | Path,
+    *,
+    method: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    scale: Sequence[int] | None = None,
+    split: str | Path | None = None,
+    fold: tuple[int, int] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    devices: int = 1,
+    accelerator: str = "auto",
+    cache: Path | None = None,
+    progress: Track = silent,
+) -> Run:
+    """Train a method on a data set and leave a run folder.
+
+    Args:
+        data: Data set, in any layout that ``load_dataset`` reads.
+        out: Run folder to write.
+        method: Name in ``METHODS``.
+        recipe: Recipe file or value; what it leaves open takes the method's defaults.
+        settings: ``key=value`` changes, applied last.
+        scale: HR voxels for each LR voxel, one number or one an axis.
+        split: A ``splits.json`` to use instead of making one.
+        fold: ``(k, n)``: fold ``k`` of ``n``, counted from 1.
+        resume: Continue the run in ``out``; its recipe and split are kept.
+        overwrite: Replace an existing run.
+        devices: Processes or GPUs that share each step.
+        accelerator: Lightning Fabric's name, for example ``cpu`` or ``cuda``.
+        cache: Folder for prepared cases; without it they are kept in memory.
+        progress: Shows how far the run is.
+
+    Returns:
+        The finished run with its best weights.
+
+    Raises:
+        FinemaskError: When the data, the recipe or the folder cannot be used.
+        TrainingError: When the loss stayed non-finite.
+    """
+    out = Path(out)
+    dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
+    fingerprint = dataset.fingerprint()
+    if resume:
+        resolved = Recipe.load(out / "recipe.toml")
+        parts = Split.load(out / "splits.json")
+        if parts.fingerprint != fingerprint:
+            raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
+    else:
+        resolved = resolve_recipe(dataset, method, recipe, settings, scale)
+        if split:
+            parts = replace(Split.load(Path(split)), fingerprint=fingerprint)
+            parts.verify(dataset)
+        else:
+            parts = make_split(dataset, fold=fold)
+    if not parts.train:
+        raise UsageError(dataset.root, "has no training cases in this split", "change the split")
+    create(resolved)  # refuse a wrong recipe before anything is written
+    if not resume:
+        claim_folder(out, overwrite)
+        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
+        parts.save(out / "splits.json")
+    job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
+    several_players = len(METHODS[resolved.method].players) > 1
+    ddp = DDPStrategy(start_method="spawn", find_unused_parameters=several_players)
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=ddp if devices > 1 else "auto",
+        devices=devices,
+        precision=resolved.train.precision,  # type: ignore[arg-type]  # Fabric checks it
+    )
+    fabric.launch(partial(run_training, job=job))
+    return load_run(out)
+
+
+def resolve_recipe(
+    dataset: Dataset,
+    method: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    scale: Sequence[int] | None = None,
+) -> Recipe:
+    """The complete recipe: method's defaults, then the file, then the settings.
+
+    The data set decides dimension, channels and classes.
+    """
+    given: Mapping[str, Any] = {}
+    if isinstance(recipe, Recipe):
+        given = recipe.to_dict()
+    elif recipe is not None:
+        given = read_toml(Path(recipe))
+    name = method or given.get("method") or "unet"
+    task = Task(
+        dims=dataset.dims,
+        channels=dataset.channels,
+        classes=len(dataset.labels) + 1,
+        scale=tuple(scale or given.get("task", {}).get("scale") or (2,)),
+        class_names=tuple(dataset.labels),
+    )
+    base = default_recipe(name, task).to_dict()
+    for section, values in given.items():
+        if section in ("method", "task"):
+            continue
+        base[section] = {**base[section], **values} if section in base else values
+    return Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+
+
+def run_training(fabric: Fabric, job: Job) -> None:
+    """Train until a bound is reached, on every device of ``fabric``.
+
+    Raises:
+        TrainingError: When the loss stayed non-finite.
+        Interrupted: After a signal, once everything is saved.
+    """
+    recipe, settings = job.recipe, job.recipe.train
+    torch.manual_seed(settings.seed)
+    method = create(recipe).to(fabric.device)
+    optimisers = {player: make_optimiser(method, player, settings) for player in method.players}
+    averaged = copy.deepcopy(method) if settings.ema else method
+    samples, holdout = read_samples(job, method)
+    total_steps = bound_in_steps(settings, len(job.split.train), fabric.world_size)
+    validate_every = settings.validate_every or max(1, min(500, (total_steps or 2000) // 20))
+    at = restore(job, method, averaged, optimisers) if job.resume else Standing()
+    batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
+
+    model, *wrapped = fabric.setup(method, *optimisers.values())
+    model.mark_forward_method("losses")
+    players = dict(zip(method.players, wrapped, strict=True))
+    samples_a_step = settings.batch_size * settings.accumulate * fabric.world_size
+    started = time.monotonic() - at.seconds
+    share = share_done(settings, at.step, at.seconds, total_steps)
+    at.over = share >= 1
+    left = None if total_steps is None else total_steps - at.step
+    progress = job.progress if fabric.is_global_zero else silent
+
+    with stop_on_signal() as stopped, open_log(fabric, job, method, at) as log:
+        for _ in progress(unfinished(at), at.label, left):
+            factor = learning_rate_factor(settings, at.step, share, at.plateau_drops)
+            micro = [next(batches).to(fabric.device) for _ in range(settings.accumulate)]
+            parts: dict[str, float] = {}
+            for player, optimiser in players.items():
+                set_learning_rate(optimiser, settings.learning_rate * factor)
+                parts |= step_player(fabric, model, method, player, optimiser, micro, settings)
+            at.step += 1
+            at.add(parts, settings, job.out, [name for batch in micro for name in batch.names])
+            if averaged is not method:
+                average_weights(averaged, method, settings.ema)
+
+            at.seconds = time.monotonic() - started
+            share = share_done(settings, at.step, at.seconds, total_steps)
+            interrupted, at.over = fabric.broadcast((stopped.is_set(), share >= 1))
+            result = None
+            if not interrupted and (at.over or at.step % validate_every == 0):
+                result = validate_once(fabric, averaged, holdout, recipe)
+                at.judge(result, settings)
+            if log and (result or at.step % settings.log_every == 0):
+                epoch = at.step * samples_a_step / len(job.split.train)
+                log.row(at.row(result, settings.learning_rate * factor, epoch))
+            if fabric.is_global_zero and (result or interrupted):
+                save(job, method, averaged, optimisers, at)
+            if interrupted:
+                raise Interrupted(job.out, f"stopped after step {at.step}", "go on with --resume")
+    if fabric.is_global_zero:
+        draw(job, averaged, holdout)
+
+
+def open_log(
+    fabric: Fabric, job: Job, method: Method, at: Standing
+) -> AbstractContextManager[Log | None]:
+    """The log of a run, kept by the first process; a column for each loss part of each player."""
+    if not fabric.is_global_zero:
+        return nullcontext()
+    extra = [f"{n}_{player}" for player in method.players[1:] for n in ("loss", "gradient_norm")]
+    board = job.out / "tensorboard" if job.recipe.train.tensorboard else None
+    return Log(job.out / "log.csv", [*method.weights(), *extra], at.step, board)
+
+
+def unfinished(at: Standing) -> Iterator[int]:
+    """Steps as long as the run is not over."""
+    while not at.over:
+        yield at.step
+
+
+def step_player(
+    fabric: Fabric,
+    model: Any,
+    method: Method,
+    player: str,
+    optimiser: optim.Optimizer,
+    micro: Sequence[Batch],
+    settings: TrainSettings,
+) -> dict[str, float]:
+    """One step of one player over the accumulated batches; skipped when it is not finite.
+
+    Returns:
+        Means of its loss parts, their weighted sum ``loss`` and its ``gradient_norm``.
+    """
+    weights = method.weights()
+    sums: dict[str, Tensor] = {}
+    optimiser.zero_grad()
+    for number, batch in enumerate(micro, start=1):
+        with fabric.no_backward_sync(model, enabled=number < len(micro)):
+            parts = model.losses(batch, player)
+            total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+            fabric.backward(total / len(micro))
+        for name, part in {"loss": total, **parts}.items():
+            sums[name] = sums.get(name, torch.zeros((), device=part.device)) + part.detach()
+    norm = fabric.clip_gradients(
+        model,
+        optimiser,
+        max_norm=settings.clip_norm or math.inf,
+        error_if_nonfinite=False,
+    )
+    means = {name: float(value) / len(micro) for name, value in sums.items()}
+    means["gradient_norm"] = float(norm) if norm is not None else 0.0
+    if math.isfinite(means["gradient_norm"]):
+        optimiser.step()
+    if player != method.players[0]:
+        for name in ("loss", "gradient_norm"):
+            means[f"{name}_{player}"] = means.pop(name)
+    return means
+
+
+def make_optimiser(method: Method, player: str, settings: TrainSettings) -> optim.Optimizer:
+    """The optimiser of one player, with a group for each learning-rate factor."""
+    groups = [
+        {"params": group.parameters, "factor": group.factor}
+        for group in method.parameter_groups(player)
+    ]
+    if settings.optimiser == "sgd":
+        return optim.SGD(
+            groups,
+            settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    kind = optim.AdamW if settings.optimiser == "adamw" else optim.Adam
+    return kind(
+        groups, settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+
+
+def set_learning_rate(optimiser: optim.Optimizer, learning_rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate * group["factor"]
+
+
+@torch.no_grad()
+def average_weights(averaged: Method, method: Method, decay: float) -> None:
+    """Move the averaged weights a little towards the trained ones; buffers are copied."""
+    for kept, current in zip(averaged.parameters(), method.parameters(), strict=True):
+        kept.lerp_(current, 1 - decay)
+    for copied, buffer in zip(averaged.buffers(), method.buffers(), strict=True):
+        copied.copy_(buffer)
+
+
+class SampleNumbers(Sampler[int]):
+    """Numbers of the samples of one process, from a step on and without end."""
+
+    def __init__(self, settings: TrainSettings, rank: int, processes: int, first_step: int) -> None:
+        self.batch, self.rank, self.processes = settings.batch_size, rank, processes
+        self.first_batch = first_step * settings.accumulate
+
+    def __iter__(self) -> Iterator[int]:
+        for number in itertools.count(self.first_batch):
+            start = (number * self.processes + self.rank) * self.batch
+            yield from range(start, start + self.batch)
+
+
+def make_loader(
+    samples: PairDataset, settings: TrainSettings, fabric: Fabric, first_step: int
+) -> DataLoader[Any]:
+    """Batches from ``first_step`` on; its own generator leaves the global one alone."""
+    return DataLoader(
+        samples,
+        batch_size=settings.batch_size,
+        sampler=SampleNumbers(settings, fabric.global_rank, fabric.world_size, first_step),
+        num_workers=settings.workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(settings.seed),
+        persistent_workers=settings.workers > 0,
+    )
+
+
+def validate_once(
+    fabric: Fabric, method: Method, holdout: Sequence[Pair], recipe: Recipe
+) -> Validation:
+    """Validate in the first process and tell the others."""
+    result: Validation | None = None
+    if fabric.is_global_zero:
+        training = method.training
+        method.eval()
+        result = validate(method, method.deploy(), holdout, recipe)
+        method.train(training)
+    shared: Validation = fabric.broadcast(result)  # type: ignore[assignment]  # set by the first
+    return shared
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into an event; the second one acts as usual."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: Any) -> None:
+        stopped.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

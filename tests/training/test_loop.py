@@ -1,0 +1,230 @@
+"""Training: exact resume, bounds, divergence, several processes, EMA."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finemask.datasets import make_phantoms
+from finemask.errors import DataError, UsageError
+from finemask.recipe import Recipe
+from finemask.runs import load_run
+from finemask.training import loop as module
+from finemask.training.loop import train
+from finemask.training.standing import Interrupted, TrainingError
+
+QUICK = (
+    "steps=6",
+    "train.validate_every=3",
+    "log_every=2",
+    "batch_size=2",
+    "crop=32x32",
+    "config.width=4",
+    "config.depth=2",
+    "warmup_steps=0",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms") / "data"
+    return make_phantoms(folder, kind="ultrasound", cases=8, seed=1, size=(64, 64))
+
+
+def contents(run: Path) -> dict[str, object]:
+    """Everything of a run that must be the same whenever it was interrupted."""
+    state = load_file(run / "checkpoints/last/state.safetensors")
+    standing = json.loads((run / "checkpoints/last/meta.json").read_text())["standing"]
+    standing.pop("seconds")
+    return {
+        "last": {k: v.numpy().tobytes() for k, v in _weights(run, "last").items()},
+        "best": {k: v.numpy().tobytes() for k, v in _weights(run, "best").items()},
+        "state": {k: v.numpy().tobytes() for k, v in state.items()},
+        "standing": standing,
+        "log": (run / "log.csv").read_text(),
+        "recipe": (run / "recipe.toml").read_text(),
+        "splits": (run / "splits.json").read_text(),
+    }
+
+
+def _weights(run: Path, which: str) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / which / "model.safetensors")
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Deliver SIGTERM to this process while that step is running."""
+    real, count = module.step_player, iter(range(1, 1000))
+
+    def stepping(*arguments: object, **options: object) -> dict[str, float]:
+        if next(count) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "step_player", stepping)
+
+
+@pytest.mark.parametrize("method", ["unet", "dsrl"])
+def test_a_run_leaves_what_the_contract_says(data: Path, tmp_path: Path, method: str) -> None:
+    run = train(data, tmp_path / "run", method=method, settings=QUICK)
+    names = {p.name for p in run.path.iterdir()}
+    expected = {"recipe.toml", "splits.json", "log.csv", "checkpoints", "curves.png"}
+    assert names == {*expected, "examples.png"}
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    assert [row["step"] for row in rows] == ["2", "3", "4", "6"]
+    assert [bool(row["val_score"]) for row in rows] == [False, True, False, True]
+    assert all(float(row["L_ce"]) > 0 for row in rows)
+    assert all(bool(row["val_psnr_db"]) == (method == "dsrl") for row in rows if row["val_score"])
+    again = Recipe.load(run.path / "recipe.toml")
+    assert again == run.recipe
+    assert (again.train.steps, again.task.channels) == (6, 1)
+    assert run.meta["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    "extra", [(), ("ema=0.9",), ("workers=2",), ("dropout=0.2", "accumulate=2")]
+)
+@pytest.mark.parametrize("at", [2, 4])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...], at: int
+) -> None:
+    settings = (*QUICK, *extra)
+    whole = train(data, tmp_path / "whole", method="dsrl", settings=settings)
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, at)
+        with pytest.raises(Interrupted, match="--resume"):
+            train(data, tmp_path / "parts", method="dsrl", settings=settings)
+    resumed = train(data, tmp_path / "parts", resume=True)
+    assert contents(resumed.path) == contents(whole.path)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    """Nothing is handled here: the process dies between two checkpoints."""
+    settings = [s for s in QUICK if not s.startswith("steps")]
+    out = tmp_path / "killed"
+    arguments = [x for s in [*settings, "steps=40"] for x in ("--set", s)]
+    command = [sys.executable, "-m", "finemask", "train", str(data), "--out", str(out)]
+    process = subprocess.Popen([*command, *arguments, "--quiet"])
+    last = out / "checkpoints" / "last" / "meta.json"
+    deadline = time.monotonic() + 60
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert last.exists()
+    resumed = train(data, out, resume=True)
+    whole = train(data, tmp_path / "whole", settings=[*settings, "steps=40"])
+    assert contents(resumed.path) == contents(whole.path)
+
+
+def test_two_processes_step_like_one_with_the_same_batch(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "steps=3")
+    one = train(data, tmp_path / "one", settings=(*settings, "batch_size=4"), accelerator="cpu")
+    two = train(data, tmp_path / "two", settings=settings, accelerator="cpu", devices=2)
+    for name, weight in _weights(one.path, "last").items():
+        other = _weights(two.path, "last")[name]
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_trains(data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", method="dsrl", settings=(*QUICK, "precision=bf16-mixed"))
+    assert 0 <= run.meta["score"] <= 1
+    assert all(torch.isfinite(w).all() for w in _weights(run.path, "best").values())
+
+
+def test_accumulation_steps_like_the_larger_batch(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "steps=2")
+    large = train(data, tmp_path / "large", settings=(*settings, "batch_size=4"))
+    small = train(data, tmp_path / "small", settings=(*settings, "accumulate=2"))
+    for name, weight in _weights(large.path, "last").items():
+        torch.testing.assert_close(weight, _weights(small.path, "last")[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_diverging_run_stops_and_is_never_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.METHODS["unet"].losses
+    count = iter(range(1000))
+
+    def losses(self: torch.nn.Module, *arguments: object) -> dict[str, torch.Tensor]:
+        parts = real(self, *arguments)  # type: ignore[arg-type]
+        return {k: v * (1 if next(count) < 8 else float("nan")) for k, v in parts.items()}
+
+    monkeypatch.setattr(module.METHODS["unet"], "losses", losses)
+    with pytest.raises(TrainingError, match="diverged: 3 steps"):
+        train(data, tmp_path / "run", settings=(*QUICK, "steps=20", "max_bad_steps=3"))
+    best = load_run(tmp_path / "run")
+    assert all(torch.isfinite(w).all() for w in best.method.state_dict().values())
+    assert best.meta["step"] == 3
+
+
+def test_single_bad_steps_are_skipped_and_counted(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.METHODS["unet"].losses
+    count = iter(range(1000))
+
+    def losses(self: torch.nn.Module, *arguments: object) -> dict[str, torch.Tensor]:
+        factor = float("inf") if next(count) == 1 else 1.0
+        return {k: v * factor for k, v in real(self, *arguments).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module.METHODS["unet"], "losses", losses)
+    run = train(data, tmp_path / "run", settings=QUICK)
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    assert [row["skipped_steps"] for row in rows] == ["1"] * len(rows)
+    assert np.isfinite([float(row["loss"]) for row in rows]).all()
+
+
+def test_minutes_bound_a_run(data: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    run = train(data, tmp_path / "run", settings=(*QUICK, "steps=0", "minutes=0.03"))
+    assert run.meta["step"] >= 1
+    assert time.monotonic() - start < 30
+
+
+def test_patience_ends_a_run_early(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "steps=60", "learning_rate=0.0", "patience=2", "validate_every=2")
+    run = train(data, tmp_path / "run", settings=settings)
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    assert rows[-1]["step"] == "6"
+    assert run.meta["step"] == 2
+
+
+def test_existing_folders_are_kept(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        train(data, out, settings=QUICK)
+    with pytest.raises(UsageError, match="no run folder"):
+        train(data, out, settings=QUICK, overwrite=True)
+    assert (out / "precious.txt").read_text() == "mine"
+
+
+def test_resume_refuses_other_data(data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", settings=(*QUICK, "steps=1"))
+    changed = tmp_path / "changed"
+    shutil.copytree(data, changed)
+    next((changed / "images").iterdir()).unlink()
+    with pytest.raises((DataError, UsageError)):
+        train(changed, run.path, resume=True)
+
+
+def test_wrong_settings_leave_nothing(data: Path, tmp_path: Path) -> None:
+    for settings in (("width=wide",), ("nonsense=1",), ("method=none",)):
+        with pytest.raises(UsageError):
+            train(data, tmp_path / "run", settings=(*QUICK, *settings))
+    with pytest.raises(UsageError, match="unknown"):
+        train(data, tmp_path / "run", method="magic")
+    assert not (tmp_path / "run").exists()
