@@ -54,7 +54,7 @@ class Segmenter(nn.Module):
         self, image_lr: Float[Tensor, "b c *s"], guidance: Float[Tensor, "b c *p"] | None = None
     ) -> Float[Tensor, "b f *hr"]:
         """Foreground probabilities on the HR grid, in [0, 1]."""
-        return foreground_probs(self(image_lr, guidance))
+        return foreground_probs(self(image_lr, guidance).float())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from finemask import __version__
 from finemask.case import Case
 from finemask.datasets import Dataset, Split
 from finemask.errors import DataError, UsageError
-from finemask.inference.cohort import to_labels
+from finemask.inference.network import to_labels
 from finemask.methods import Method
 from finemask.pairs.batches import PairDataset
 from finemask.pairs.cache import PreparedCases, fingerprint_files

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from finemask.inference.cohort import predict_probs, to_labels
+from finemask.inference.network import Machine, predict_probs, super_resolve, to_labels
 from finemask.methods import Method, Segmenter
 from finemask.metrics import psnr
 from finemask.pairs.degradation import Pair
@@ -41,7 +40,6 @@ class Validation:
     cases: int = 0
 
 
-@torch.no_grad()
 def validate(
     method: Method, segmenter: Segmenter, pairs: Sequence[Pair], recipe: Recipe
 ) -> Validation:
@@ -78,16 +76,16 @@ def validate(
     )
 
 
-@torch.no_grad()
 def predict_pair(
     method: Method, segmenter: Segmenter, pair: Pair
 ) -> tuple[Float[ndarray, "f *s"], Float[ndarray, "c *s"] | None]:
     """Probabilities on the HR grid and, from methods that make one, the super-resolved image."""
-    device = next(segmenter.parameters()).device
+    device = str(next(segmenter.parameters()).device)
     guidance = method.guide(pair.hr.image)
-    probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=str(device))
-    resolved = method.super_resolve(torch.from_numpy(pair.lr.image)[None].to(device))
-    return probs, None if resolved is None else resolved[0].float().cpu().numpy()
+    probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=device)
+    if not method.makes_image():
+        return probs, None
+    return probs, super_resolve(method, pair.lr.image, Machine(device), segmenter.stride)
 
 
 def score_curve(
