@@ -34,11 +34,11 @@ from finemask.evaluation.matching import (
     read_super_resolved,
     single_files,
 )
+from finemask.evaluation.results import Evaluation, Failure
 from finemask.io import write_json, write_text
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
 from finemask.metrics.scores import (
-    EVERY_SIZE,
     UNREADABLE,
     Score,
     SizeGroups,
@@ -55,74 +55,6 @@ IMAGE = "image"
 """The class under which the super-resolved image is scored."""
 IMAGE_METRICS = ("psnr_db", "ssim")
 _FILES = ("cases.csv", "summary.json", "failures.csv", "report.html")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A case that could not be scored as it should, and why."""
-
-    case: str
-    error: FinemaskError
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of every case, summed up.
-
-    Args:
-        protocol: What was measured.
-        scores: One a case and class.
-        summary: What ``summary.json`` holds, with NaN where that has null.
-        failures: Cases that count as worst (or whose truth is unreadable).
-        notes: What else a reader should know, a sentence each.
-        out: Folder with the files, if they were written.
-    """
-
-    protocol: Protocol
-    scores: tuple[Score, ...]
-    summary: Mapping[str, Any]
-    failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
-    out: Path | None = None
-
-    @property
-    def failed(self) -> int:
-        """Number of cases that could not be scored."""
-        return len({failure.case for failure in self.failures})
-
-    @property
-    def scored(self) -> int:
-        """Number of cases with a usable prediction and truth."""
-        return len({s.case for s in self.scores}) - self.failed
-
-    @property
-    def exit_code(self) -> int:
-        """0 all scored, 1 some failed, 3 nothing could be scored."""
-        if not self.failed:
-            return 0
-        return 1 if self.scored else 3
-
-    def mean(self, metric: str, label: str | None = None, size_group: str = EVERY_SIZE) -> float:
-        """Mean of a metric over the cases, of one class or of the means of all classes."""
-        by_label = self.summary["scores"][metric]
-        labels = [label] if label is not None else list(by_label)
-        return float(np.mean([by_label[one][size_group]["mean"] for one in labels]))
-
-    def text(self) -> str:
-        """A table of the means for the terminal; the last line has counts that add up."""
-        rows = [("class", "metric", "mean", "95 % interval", "n", "undefined")]
-        scores = self.summary["scores"]
-        for label in dict.fromkeys(label for by_label in scores.values() for label in by_label):
-            for metric in (m for m, by_label in scores.items() if label in by_label):
-                all_sizes = scores[metric][label][EVERY_SIZE]
-                interval = f"{_short(all_sizes['ci_low'])} to {_short(all_sizes['ci_high'])}"
-                undefined = sum(all_sizes["undefined"].values())
-                rows.append((label, metric, _short(all_sizes["mean"]), interval,
-                             str(all_sizes["n"]), str(undefined or "")))  # fmt: skip
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
-        counts = f"{self.scored} scored, {self.failed} failed of {self.scored + self.failed}"
-        return "\n".join([*(line.rstrip() for line in lines), *self.notes, counts])
 
 
 def evaluate(
@@ -384,7 +316,3 @@ def _write(
 
     page = evaluation_page(evaluation, load, tuple(truths.labels))
     write_text(out / "report.html", page, overwrite=True)
-
-
-def _short(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4g}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.evaluation.cohort import Evaluation
+from finemask.evaluation.results import Evaluation
 from finemask.io import write_text
 from finemask.metrics.scores import EVERY_SIZE
 from finemask.report import html

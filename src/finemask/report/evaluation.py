@@ -18,8 +18,8 @@ from finemask.report.figures import distributions, panel_picture, size_scatter, 
 from finemask.report.panels import overlay
 
 if TYPE_CHECKING:
-    from finemask.evaluation.cohort import Evaluation
     from finemask.evaluation.matching import Truth
+    from finemask.evaluation.results import Evaluation
 
 HEADLINE = ("dice", "iou", "sensitivity", "precision", "hd95", "assd")
 DRAWN = ("dice", "sensitivity", "precision", "hd95", "assd")
