@@ -83,7 +83,7 @@ class Geometry:
 
     @classmethod
     def from_affine(
-        cls, shape: Sequence[int], affine: Float[ndarray, "n n"], unit: Unit = "mm"
+        cls, shape: Sequence[int], affine: Float[ndarray, " n n"], unit: Unit = "mm"
     ) -> Geometry:
         """Grid from a homogeneous matrix that maps array indices to world."""
         matrix = np.asarray(affine, dtype=np.float64)
@@ -103,12 +103,12 @@ class Geometry:
         return len(self.shape)
 
     @property
-    def matrix(self) -> Float[ndarray, "n n"]:
+    def matrix(self) -> Float[ndarray, " n n"]:
         """Index step to world step: direction times spacing."""
         return np.array(self.direction) * np.array(self.spacing)
 
     @property
-    def affine(self) -> Float[ndarray, "m m"]:
+    def affine(self) -> Float[ndarray, " m m"]:
         """Homogeneous matrix from array index (slowest axis first) to world."""
         affine = np.eye(self.ndim + 1)
         affine[:-1, :-1] = self.matrix
@@ -125,16 +125,16 @@ class Geometry:
         """Volume (area in 2-D) of one voxel in ``unit`` to the power of ``ndim``."""
         return float(abs(np.linalg.det(self.matrix)))
 
-    def to_world(self, index: Real[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
+    def to_world(self, index: Real[ndarray, " *k n"]) -> Float[ndarray, " *k n"]:
         """World coordinates of (fractional) array indices."""
         return np.asarray(index, dtype=np.float64) @ self.matrix.T + np.array(self.origin)
 
-    def to_index(self, world: Real[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
+    def to_index(self, world: Real[ndarray, " *k n"]) -> Float[ndarray, " *k n"]:
         """Fractional array indices of world coordinates."""
         offset = np.asarray(world, dtype=np.float64) - np.array(self.origin)
         return offset @ np.linalg.inv(self.matrix).T
 
-    def corners(self) -> Float[ndarray, "k n"]:
+    def corners(self) -> Float[ndarray, " k n"]:
         """World coordinates of the outer corners of the voxel block."""
         ends = [(-0.5, s - 0.5) for s in self.shape]
         return self.to_world(np.array(list(itertools.product(*ends))))

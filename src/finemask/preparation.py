@@ -91,7 +91,7 @@ def for_lr(settings: PrepareSettings, scale: Sequence[int]) -> PrepareSettings:
 
 
 def normalisation(
-    image: Float[ndarray, "c *s"], settings: PrepareSettings
+    image: Float[ndarray, " c *s"], settings: PrepareSettings
 ) -> tuple[Float[ndarray, " c"], Float[ndarray, " c"]]:
     """Offset and gain of each channel, so that a network sees ``(image - offset) * gain``.
 
@@ -127,8 +127,8 @@ def normalisation(
 
 
 def normalised(
-    image: Float[ndarray, "c *s"], offset: Float[ndarray, " c"], gain: Float[ndarray, " c"]
-) -> Float[ndarray, "c *s"]:
+    image: Float[ndarray, " c *s"], offset: Float[ndarray, " c"], gain: Float[ndarray, " c"]
+) -> Float[ndarray, " c *s"]:
     """``(image - offset) * gain`` for each channel, as float32."""
     if not offset.any() and (gain == 1).all():
         return image
@@ -142,7 +142,7 @@ def normalised(
 
 def to_grid(
     array: NDArray[Any], source: Geometry, target: Geometry, *, outside: float = 0.0
-) -> Float[ndarray, "c *t"]:
+) -> Float[ndarray, " c *t"]:
     """Bring an image or probabilities from one grid to another, in world coordinates.
 
     Paths without interpolation come first: the same grid, axes that are only
@@ -198,7 +198,7 @@ def to_grid(
     return _sampled(array, rest, rest.resized(target.shape), outside)
 
 
-def block_mean(array: NDArray[Any], factors: Sequence[int]) -> Float[ndarray, "*lead *t"]:
+def block_mean(array: NDArray[Any], factors: Sequence[int]) -> Float[ndarray, " *lead *t"]:
     """Mean over blocks of voxels along the last axes, float32.
 
     Example:
@@ -213,8 +213,8 @@ def block_mean(array: NDArray[Any], factors: Sequence[int]) -> Float[ndarray, "*
 
 
 def weighted_stride(
-    array: Float[ndarray, "*s"], axis: int, weights: Float[ndarray, " k"], stride: int
-) -> Float[ndarray, "*t"]:
+    array: Float[ndarray, " *s"], axis: int, weights: Float[ndarray, " k"], stride: int
+) -> Float[ndarray, " *t"]:
     """Weighted mean of every run of ``len(weights)`` voxels that starts on a stride."""
     axis %= array.ndim
     last = (array.shape[axis] - len(weights)) // stride * stride + 1
@@ -230,7 +230,7 @@ def weighted_stride(
     return total
 
 
-def class_maps(labels: Integer[ndarray, "*s"], classes: int) -> Float[ndarray, "f *s"]:
+def class_maps(labels: Integer[ndarray, " *s"], classes: int) -> Float[ndarray, " f *s"]:
     """One map of 0 and 1 for each foreground label 1 to ``classes``.
 
     Example:
@@ -298,8 +298,8 @@ def _resampled(case: Case, spacing_mm: Sequence[float]) -> Case:
 
 
 def _resampled_labels(
-    labels: Integer[ndarray, "*s"], source: Geometry, target: Geometry
-) -> Integer[ndarray, "*t"]:
+    labels: Integer[ndarray, " *s"], source: Geometry, target: Geometry
+) -> Integer[ndarray, " *t"]:
     """The label with the largest share of each new voxel; half a voxel is enough to be found."""
     result = np.zeros(target.shape, labels.dtype)
     best = to_grid((labels == 0)[None], source, target)[0].copy()
@@ -323,8 +323,8 @@ def _axes_along(source: Geometry, target: Geometry) -> tuple[tuple[int, ...], tu
 
 
 def _window(
-    array: Float[ndarray, "c *s"], start: Sequence[int], shape: Sequence[int], outside: float
-) -> Float[ndarray, "c *t"]:
+    array: Float[ndarray, " c *s"], start: Sequence[int], shape: Sequence[int], outside: float
+) -> Float[ndarray, " c *t"]:
     """A copy of a window that may reach beyond the array."""
     result = np.full((len(array), *shape), outside, np.float32)
     sides = list(zip(start, array.shape[1:], shape, strict=True))
@@ -336,8 +336,8 @@ def _window(
 
 
 def _sampled(
-    array: Float[ndarray, "c *s"], source: Geometry, target: Geometry, outside: float
-) -> Float[ndarray, "c *t"]:
+    array: Float[ndarray, " c *s"], source: Geometry, target: Geometry, outside: float
+) -> Float[ndarray, " c *t"]:
     """Linear interpolation at the voxels of any grid, slab by slab along its first axis."""
     steps = np.linalg.norm(np.linalg.inv(source.matrix) @ target.matrix, axis=0)
     split = [max(1, int(np.ceil(step - 1e-3))) for step in steps]
@@ -355,8 +355,8 @@ def _sampled(
 
 
 def _interpolated(
-    array: Float[ndarray, "c *s"], source: Geometry, target: Geometry, outside: float
-) -> Float[ndarray, "c *t"]:
+    array: Float[ndarray, " c *s"], source: Geometry, target: Geometry, outside: float
+) -> Float[ndarray, " c *t"]:
     from scipy import ndimage
 
     matrix = np.linalg.inv(source.matrix) @ target.matrix

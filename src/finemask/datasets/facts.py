@@ -85,7 +85,7 @@ def measure(case: Case, classes: int) -> CaseFacts:
     )
 
 
-def foreground(case: Case, classes: int) -> list[Bool[ndarray, "*s"]] | None:
+def foreground(case: Case, classes: int) -> list[Bool[ndarray, " *s"]] | None:
     """The mask of each class: truth, else what half of the readers marked, else soft above half."""
     values = range(1, classes + 1)
     if case.truth is not None:
@@ -97,7 +97,7 @@ def foreground(case: Case, classes: int) -> list[Bool[ndarray, "*s"]] | None:
     return None
 
 
-def find_lesions(mask: Bool[ndarray, "*s"], geometry: Geometry) -> list[Lesion]:
+def find_lesions(mask: Bool[ndarray, " *s"], geometry: Geometry) -> list[Lesion]:
     """Connected components (touching corners connect), largest first.
 
     Example:

@@ -75,19 +75,19 @@ class Prediction:
     """
 
     name: str
-    probs: Float[ndarray, "f *s"]
+    probs: Float[ndarray, " f *s"]
     geometry: Geometry
 
 
 def predict_probs(
     segmenter: Segmenter,
-    image_lr: Float[ndarray, "c *s"],
+    image_lr: Float[ndarray, " c *s"],
     *,
-    guidance: Float[ndarray, "c *p"] | None = None,
+    guidance: Float[ndarray, " c *p"] | None = None,
     max_memory_bytes: int | None = None,
     device: str = "cpu",
     precision: str = "32-true",
-) -> Float[ndarray, "f *hr"]:
+) -> Float[ndarray, " f *hr"]:
     """Foreground probabilities of one prepared image on its HR grid.
 
     The image is padded to the network's stride by repeating its edge and the
@@ -126,10 +126,10 @@ def predict_probs(
 
 def super_resolve(
     method: Method,
-    image_lr: Float[ndarray, "c *s"],
+    image_lr: Float[ndarray, " c *s"],
     machine: Machine = Machine(),
     stride: int = 1,
-) -> Float[ndarray, "c *hr"]:
+) -> Float[ndarray, " c *hr"]:
     """The super-resolved image of one prepared image, tiled where the memory needs it.
 
     Args:
@@ -151,7 +151,7 @@ def super_resolve(
     return image
 
 
-def to_labels(probs: Float[ndarray, "f *s"], threshold: float = 0.5) -> UInt8[ndarray, "*s"]:
+def to_labels(probs: Float[ndarray, " f *s"], threshold: float = 0.5) -> UInt8[ndarray, " *s"]:
     """Decide each voxel: one class by the threshold, several by the largest probability.
 
     The background takes part with one minus the sum of the classes, and wins a tie.
@@ -204,7 +204,7 @@ def predict_case(
     return Prediction(case.name, probs_of(run, view, machine), view.written)
 
 
-def probs_of(run: Run, view: View, machine: Machine) -> Float[ndarray, "f *s"]:
+def probs_of(run: Run, view: View, machine: Machine) -> Float[ndarray, " f *s"]:
     """Probabilities on the grid that is written."""
     shape = (run.recipe.task.foreground, *view.result.shape)
     probs = np.empty(shape, np.float32)
@@ -215,7 +215,7 @@ def probs_of(run: Run, view: View, machine: Machine) -> Float[ndarray, "f *s"]:
     return to_grid(probs, view.result, view.written)
 
 
-def labels_of(run: Run, view: View, machine: Machine, threshold: float) -> UInt8[ndarray, "*s"]:
+def labels_of(run: Run, view: View, machine: Machine, threshold: float) -> UInt8[ndarray, " *s"]:
     """Labels on the grid that is written, never holding all probabilities where that goes."""
     turn = view.result.axes_to(view.written)
     if turn is None:
@@ -228,7 +228,7 @@ def labels_of(run: Run, view: View, machine: Machine, threshold: float) -> UInt8
     return np.ascontiguousarray(np.flip(np.transpose(labels, order), flips))
 
 
-def super_resolved(run: Run, view: View, machine: Machine) -> Float[ndarray, "c *s"]:
+def super_resolved(run: Run, view: View, machine: Machine) -> Float[ndarray, " c *s"]:
     """The super-resolved image in the intensities of the source, on the grid that is written."""
     image = super_resolve(run.method, view.lr.image, machine, run.segmenter.stride)
     image = image[(slice(None), *(slice(0, side) for side in view.result.shape))]
@@ -249,7 +249,7 @@ class _Entry(nn.Module):
 
 def _view_slabs(
     run: Run, view: View, machine: Machine, result_bytes: int
-) -> Iterator[Float[ndarray, "f *slab"]]:
+) -> Iterator[Float[ndarray, " f *slab"]]:
     guidance = None
     if type(run.method).guide is not Method.guide:
         guidance = run.method.guide(view.on_hr_grid(run.recipe.task.scale).image)
@@ -258,11 +258,11 @@ def _view_slabs(
 
 def _probs_slabs(
     segmenter: Segmenter,
-    image: Float[ndarray, "c *s"],
-    guidance: Float[ndarray, "c *p"] | None,
+    image: Float[ndarray, " c *s"],
+    guidance: Float[ndarray, " c *p"] | None,
     machine: Machine,
     result_bytes: int,
-) -> Iterator[Float[ndarray, "f *slab"]]:
+) -> Iterator[Float[ndarray, " f *slab"]]:
     task, network = segmenter.task, _Entry(segmenter, "probs")
     yield from _slabs(
         network,
@@ -278,14 +278,14 @@ def _probs_slabs(
 
 def _slabs(
     network: nn.Module,
-    image: Float[ndarray, "c *s"],
-    guidance: Float[ndarray, "c *p"] | None,
+    image: Float[ndarray, " c *s"],
+    guidance: Float[ndarray, " c *p"] | None,
     scale: tuple[int, ...],
     stride: int,
     maps: int,
     result_bytes: int,
     machine: Machine,
-) -> Iterator[Float[ndarray, "f *slab"]]:
+) -> Iterator[Float[ndarray, " f *slab"]]:
     """Run a network over an image, whole or tiled; hand out its HR maps from first to last."""
     network.to(machine.device)
     further = [] if guidance is None else [_to_batch(guidance, machine.device)]
@@ -302,10 +302,10 @@ def _slabs(
         device=machine.device,
     )
 
-    def forward(tile: Float[ndarray, "c *t"]) -> Float[ndarray, "f *hr"]:
+    def forward(tile: Float[ndarray, " c *t"]) -> Float[ndarray, " f *hr"]:
         with _evaluating(network), torch.inference_mode(), machine.autocast():
             out = network(_to_batch(tile, machine.device), *further)
-        values: Float[ndarray, "f *hr"] = out[0].float().cpu().numpy()
+        values: Float[ndarray, " f *hr"] = out[0].float().cpu().numpy()
         if not np.isfinite(values).all():
             raise DataError(
                 "model", "gave values that are not finite numbers", "use another checkpoint"
@@ -316,8 +316,8 @@ def _slabs(
 
 
 def _placed(
-    slabs: Iterator[Float[ndarray, "f *slab"]], shape: tuple[int, ...]
-) -> Iterator[tuple[slice, Float[ndarray, "f *slab"]]]:
+    slabs: Iterator[Float[ndarray, " f *slab"]], shape: tuple[int, ...]
+) -> Iterator[tuple[slice, Float[ndarray, " f *slab"]]]:
     """Each slab with its place along the first axis, cut to a grid of ``shape``."""
     start = 0
     inside = tuple(slice(0, side) for side in shape[1:])
@@ -327,7 +327,7 @@ def _placed(
         start += slab.shape[1]
 
 
-def _to_batch(array: Float[ndarray, "c *s"], device: str) -> Tensor:
+def _to_batch(array: Float[ndarray, " c *s"], device: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))[None].to(device)
 
 

@@ -151,11 +151,11 @@ def axis_weights(plan: TilePlan, axis: int, scale: int) -> tuple[Float[ndarray, 
 
 
 def blend(
-    image: Float[ndarray, "c *s"],
-    forward: Callable[[Float[ndarray, "c *t"]], Float[ndarray, "f *hr"]],
+    image: Float[ndarray, " c *s"],
+    forward: Callable[[Float[ndarray, " c *t"]], Float[ndarray, " f *hr"]],
     plan: TilePlan,
     scale: Sequence[int],
-) -> Iterator[Float[ndarray, "f *slab"]]:
+) -> Iterator[Float[ndarray, " f *slab"]]:
     """Predict tile by tile; hand out the HR result in slabs along the first axis.
 
     Only one layer of tiles is kept, so the memory does not grow with the
@@ -198,12 +198,12 @@ def blend(
 
 
 def _layer(
-    image: Float[ndarray, "c *s"],
-    forward: Callable[[Float[ndarray, "c *t"]], Float[ndarray, "f *hr"]],
+    image: Float[ndarray, " c *s"],
+    forward: Callable[[Float[ndarray, " c *t"]], Float[ndarray, " f *hr"]],
     plan: TilePlan,
     weights: Sequence[tuple[Float[ndarray, " _"], ...]],
     number: int,
-) -> Float[ndarray, "f *hr"]:
+) -> Float[ndarray, " f *hr"]:
     """Weighted sum of the tiles with one start along the first axis."""
     layer = None
     for place in itertools.product(*(range(len(s)) for s in plan.starts[1:])):

@@ -44,7 +44,7 @@ class View:
         """The image on the HR grid, interpolated where there is no better, for a guide to cut."""
         return native_pair(self.lr, scale).hr if self.hr is self.lr else self.hr
 
-    def to_source_intensities(self, image: Float[ndarray, "c *s"]) -> Float[ndarray, "c *s"]:
+    def to_source_intensities(self, image: Float[ndarray, " c *s"]) -> Float[ndarray, " c *s"]:
         """Undo windowing and normalisation of an image, as far as they can be undone."""
         original = prepare(self.case, replace(self.settings, normalise="none")).image
         result = np.empty_like(image)

@@ -241,14 +241,14 @@ def _grid_key(tags: Any) -> tuple[Any, ...]:
     return (int(tags.Rows), int(tags.Columns), _channels(tags), spacing, cosines)
 
 
-def _cosines(tags: Any) -> tuple[Float[ndarray, "3"], Float[ndarray, "3"]]:
+def _cosines(tags: Any) -> tuple[Float[ndarray, " 3"], Float[ndarray, " 3"]]:
     """Unit vectors along a row (growing column) and along a column, LPS."""
     values = np.array([float(v) for v in tags.ImageOrientationPatient])
     rows, columns = values[:3], values[3:]
     return rows / np.linalg.norm(rows), columns / np.linalg.norm(columns)
 
 
-def _position(tags: Any) -> Float[ndarray, "3"]:
+def _position(tags: Any) -> Float[ndarray, " 3"]:
     return np.array([float(v) for v in tags.ImagePositionPatient])
 
 
@@ -267,7 +267,7 @@ def _volume_header(folder: Path, slices: Slices) -> Header:
     return Header(folder, FORMAT, geometry, _channels(tags), _depth(tags), lossy)
 
 
-def _slice_step(folder: Path, slices: Slices, normal: Float[ndarray, "3"]) -> Float[ndarray, "3"]:
+def _slice_step(folder: Path, slices: Slices, normal: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
     """World vector from one slice to the next.
 
     Raises:

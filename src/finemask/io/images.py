@@ -119,7 +119,7 @@ def _whole_numbers(path: FilePath, array: NDArray[Any]) -> NDArray[Any]:
 
 def write_probs(
     path: FilePath,
-    probs: Float[ndarray, "f *s"],
+    probs: Float[ndarray, " f *s"],
     geometry: Geometry,
     *,
     overwrite: bool = False,

@@ -168,8 +168,8 @@ def _geometry(path: Path, shape: tuple[int, ...], fields: Any) -> Geometry:
 def _compare_forms(
     path: Path,
     shape: tuple[int, ...],
-    sform: Float[ndarray, "4 4"],
-    qform: Float[ndarray, "4 4"],
+    sform: Float[ndarray, " 4 4"],
+    qform: Float[ndarray, " 4 4"],
 ) -> None:
     if not np.isfinite(sform).all() or abs(np.linalg.det(sform)) < 1e-12:
         return  # file_geometry says what is wrong
@@ -184,11 +184,11 @@ def _compare_forms(
         )
 
 
-def _sform(fields: Any) -> Float[ndarray, "4 4"]:
+def _sform(fields: Any) -> Float[ndarray, " 4 4"]:
     return np.vstack([fields["srow"].astype(np.float64), [0.0, 0.0, 0.0, 1.0]])
 
 
-def _qform(fields: Any) -> Float[ndarray, "4 4"]:
+def _qform(fields: Any) -> Float[ndarray, " 4 4"]:
     """The rigid form: a unit quaternion, voxel sizes and a handedness."""
     b, c, d = fields["quatern"].astype(np.float64)
     spare = 1.0 - (b * b + c * c + d * d)
@@ -264,7 +264,7 @@ def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
             file.write(body.data.cast("B"))
 
 
-def _set_qform(header: Any, affine: Float[ndarray, "4 4"], geometry: Geometry) -> None:
+def _set_qform(header: Any, affine: Float[ndarray, " 4 4"], geometry: Geometry) -> None:
     rotation = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.linalg.det(rotation) < 0:
         header["pixdim"][0] = -1.0
@@ -277,7 +277,7 @@ def _set_qform(header: Any, affine: Float[ndarray, "4 4"], geometry: Geometry) -
         header["pixdim"][0], header["quatern"], header["qoffset"] = 1.0, 0.0, 0.0
 
 
-def _quaternion(rotation: Float[ndarray, "3 3"]) -> Float[ndarray, "3"]:
+def _quaternion(rotation: Float[ndarray, " 3 3"]) -> Float[ndarray, " 3"]:
     """Vector part of the unit quaternion of a rotation, its scalar part not negative.
 
     The four squares are known from the diagonal; the largest of them fixes

@@ -186,7 +186,7 @@ def from_bytes(
 
 
 def file_geometry(
-    path: FilePath, sizes: Sequence[int], affine: Float[ndarray, "n n"], unit: Unit = "mm"
+    path: FilePath, sizes: Sequence[int], affine: Float[ndarray, " n n"], unit: Unit = "mm"
 ) -> Geometry:
     """Geometry of a file whose axes and world come fastest first.
 
@@ -219,14 +219,14 @@ def file_geometry(
         ) from error
 
 
-def file_affine(geometry: Geometry) -> Float[ndarray, "n n"]:
+def file_affine(geometry: Geometry) -> Float[ndarray, " n n"]:
     """The inverse of :func:`file_geometry`: axes and world fastest first."""
     n = geometry.ndim
     world = np.arange(n) if n == 3 else np.arange(n)[::-1]
     return geometry.affine[np.ix_([*world, n], [*range(n - 1, -1, -1), n])]
 
 
-def flip_lps(affine: Float[ndarray, "n n"]) -> Float[ndarray, "n n"]:
+def flip_lps(affine: Float[ndarray, " n n"]) -> Float[ndarray, " n n"]:
     """LPS+ world to RAS+ or back; the world of a picture has no patient axes and stays."""
     if len(affine) != 4:
         return affine

@@ -28,8 +28,8 @@ ROW_ELEMENTS = 2**22
 
 
 def feature_affinity(
-    a: Float[Tensor, "b c *s"],
-    b: Float[Tensor, "b c *t"],
+    a: Float[Tensor, " b c *s"],
+    b: Float[Tensor, " b c *t"],
     *,
     grid: Sequence[int] | None = None,
     normalise: bool = False,
@@ -71,7 +71,7 @@ def feature_affinity(
 
 
 def squared_gram_distance(
-    u: Float[Tensor, "b c l"], v: Float[Tensor, "b c l"]
+    u: Float[Tensor, " b c l"], v: Float[Tensor, " b c l"]
 ) -> Float[Tensor, " b"]:
     """``|A'A - B'B|_F^2 / L^2`` of each sample from C x C matrices alone.
 
@@ -113,7 +113,7 @@ def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
-def _gram(x: Float[Tensor, "b c l"], y: Float[Tensor, "b c l"]) -> Float[Tensor, "b c c"]:
+def _gram(x: Float[Tensor, " b c l"], y: Float[Tensor, " b c l"]) -> Float[Tensor, " b c c"]:
     """``X Y'``, summed over blocks of positions in float32 and over the blocks in float64."""
     batch, channels, length = x.shape
     blocks = -(-length // BLOCK)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def mse(
-    image: Float[Tensor, "b c *s"],
-    truth: Float[Tensor, "b c *s"],
-    weight: Float[Tensor, "b d *s"] | None = None,
+    image: Float[Tensor, " b c *s"],
+    truth: Float[Tensor, " b c *s"],
+    weight: Float[Tensor, " b d *s"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error over every voxel and channel.
 
@@ -30,7 +30,7 @@ def mse(
     return (error if weight is None else error * weight).mean()
 
 
-def mae(image: Float[Tensor, "b c *s"], truth: Float[Tensor, "b c *s"]) -> Float[Tensor, ""]:
+def mae(image: Float[Tensor, " b c *s"], truth: Float[Tensor, " b c *s"]) -> Float[Tensor, ""]:
     """Mean absolute error over every voxel and channel.
 
     Example:

@@ -15,7 +15,7 @@ from finemask.nn.outputs import with_background
 
 
 def dice_loss(
-    probs: Float[Tensor, "b f *s"], target: Float[Tensor, "b f *s"], eps: float = 1.0
+    probs: Float[Tensor, " b f *s"], target: Float[Tensor, " b f *s"], eps: float = 1.0
 ) -> Float[Tensor, ""]:
     """One minus the Dice overlap with squared denominators.
 
@@ -44,7 +44,7 @@ def dice_loss(
 
 
 def iou_loss(
-    probs: Float[Tensor, "b f *s"], target: Float[Tensor, "b f *s"], eps: float = 1.0
+    probs: Float[Tensor, " b f *s"], target: Float[Tensor, " b f *s"], eps: float = 1.0
 ) -> Float[Tensor, ""]:
     """One minus the intersection over the union, with squares as in ``dice_loss``.
 
@@ -68,7 +68,7 @@ def iou_loss(
 
 
 def cross_entropy(
-    logits: Float[Tensor, "b l *s"], target: Float[Tensor, "b f *s"]
+    logits: Float[Tensor, " b l *s"], target: Float[Tensor, " b f *s"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of every voxel, averaged; the target may be soft.
 

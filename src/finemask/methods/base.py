@@ -46,13 +46,13 @@ class Segmenter(nn.Module):
         self.network, self.task, self.stride = network, task, stride
 
     def forward(
-        self, image_lr: Float[Tensor, "b c *s"], guidance: Float[Tensor, "b c *p"] | None = None
-    ) -> Float[Tensor, "b l *hr"]:
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b l *hr"]:
         return self.network(image_lr) if guidance is None else self.network(image_lr, guidance)
 
     def probs(
-        self, image_lr: Float[Tensor, "b c *s"], guidance: Float[Tensor, "b c *p"] | None = None
-    ) -> Float[Tensor, "b f *hr"]:
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b f *hr"]:
         """Foreground probabilities on the HR grid, in [0, 1]."""
         return foreground_probs(self(image_lr, guidance).float())
 
@@ -104,11 +104,11 @@ class Method(nn.Module, ABC):
         """The inference network, sharing weights (and so train or eval mode) with this one."""
 
     @staticmethod
-    def guide(image_hr: Float[ndarray, "c *s"]) -> Float[ndarray, "c *p"] | None:
+    def guide(image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " c *p"] | None:
         """Cut the guidance from the prepared HR image, for methods that take one."""
         return None
 
-    def super_resolve(self, image_lr: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *hr"] | None:
+    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
         """The super-resolved image, for methods that make one."""
         return None
 

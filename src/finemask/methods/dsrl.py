@@ -148,14 +148,14 @@ class DSRL(Method):
         }
 
     def restore(
-        self, f_sisr: Float[Tensor, "b i *hr"], image_lr: Float[Tensor, "b c *s"]
-    ) -> Float[Tensor, "b c *hr"]:
+        self, f_sisr: Float[Tensor, " b i *hr"], image_lr: Float[Tensor, " b c *s"]
+    ) -> Float[Tensor, " b c *hr"]:
         """The HR image: what the branch adds to the interpolated LR image."""
         image = self.sisr_head.output(f_sisr)
         return image + resize(image_lr, image.shape[2:]) if self.config.sr_skip else image
 
     def affinity(
-        self, f_sssr: Float[Tensor, "b w *s"], f_sisr: Float[Tensor, "b i *hr"]
+        self, f_sssr: Float[Tensor, " b w *s"], f_sisr: Float[Tensor, " b i *hr"]
     ) -> Float[Tensor, ""]:
         """How differently the two branches see which places are alike."""
         cells = [
@@ -179,7 +179,7 @@ class DSRL(Method):
         parts = OrderedDict(encoder=self.encoder, decoder=self.sssr_decoder, head=self.sssr_head)
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
 
-    def super_resolve(self, image_lr: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *hr"]:
+    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"]:
         f_sisr = self.sisr_head.features(self.sisr_decoder(self.encoder(image_lr)))
         return self.restore(f_sisr, image_lr)
 

@@ -13,7 +13,7 @@ RADIUS = 5  # an 11-voxel window
 
 def _as_pair(
     image: Shaped[ndarray, "..."], reference: Shaped[ndarray, "..."], data_range: float | int
-) -> tuple[Float[ndarray, "*s"], Float[ndarray, "*s"]]:
+) -> tuple[Float[ndarray, " *s"], Float[ndarray, " *s"]]:
     image = np.asarray(image, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
     if image.shape != reference.shape:
@@ -78,7 +78,7 @@ def ssim(
     x, y = _as_pair(image, reference, data_range)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
-    def smooth(array: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
+    def smooth(array: Float[ndarray, " *s"]) -> Float[ndarray, " *s"]:
         return ndimage.gaussian_filter(array, SIGMA, radius=RADIUS)
 
     mean_x, mean_y = smooth(x), smooth(y)

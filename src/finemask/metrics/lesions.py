@@ -12,7 +12,7 @@ from scipy import ndimage
 from finemask.metrics.masks import Spacing, as_mask, as_spacing
 
 
-def components(mask: Shaped[ndarray, "*s"]) -> tuple[Int[ndarray, "*s"], int]:
+def components(mask: Shaped[ndarray, " *s"]) -> tuple[Int[ndarray, " *s"], int]:
     """Separate lesions: voxels that touch by a face, edge or corner are one.
 
     Returns:
@@ -27,7 +27,7 @@ def components(mask: Shaped[ndarray, "*s"]) -> tuple[Int[ndarray, "*s"], int]:
     return labels, int(count)
 
 
-def equivalent_diameter_mm(mask: Shaped[ndarray, "*s"], spacing_mm: Spacing) -> float:
+def equivalent_diameter_mm(mask: Shaped[ndarray, " *s"], spacing_mm: Spacing) -> float:
     """Diameter of the disc (2-D) or ball (3-D) that is as large as the foreground.
 
     ``2 sqrt(area / pi)`` and ``(6 volume / pi)^(1/3)``. All the foreground

@@ -11,7 +11,7 @@ from numpy import ndarray
 Spacing = float | int | Sequence[float | int]
 
 
-def as_mask(array: Shaped[ndarray, "*s"], name: str = "mask") -> Bool[ndarray, "*s"]:
+def as_mask(array: Shaped[ndarray, " *s"], name: str = "mask") -> Bool[ndarray, " *s"]:
     """A boolean mask; every integer label but 0 is foreground.
 
     Raises:
@@ -29,7 +29,7 @@ def as_mask(array: Shaped[ndarray, "*s"], name: str = "mask") -> Bool[ndarray, "
 
 def as_masks(
     pred: Shaped[ndarray, "..."], truth: Shaped[ndarray, "..."]
-) -> tuple[Bool[ndarray, "*s"], Bool[ndarray, "*s"]]:
+) -> tuple[Bool[ndarray, " *s"], Bool[ndarray, " *s"]]:
     """Prediction and truth as masks on one grid.
 
     Raises:
@@ -56,7 +56,7 @@ def as_spacing(spacing_mm: Spacing, ndim: int) -> tuple[float, ...]:
     return spacing
 
 
-def bounding_box(mask: Bool[ndarray, "*s"]) -> tuple[slice, ...] | None:
+def bounding_box(mask: Bool[ndarray, " *s"]) -> tuple[slice, ...] | None:
     """The smallest box that holds the foreground; ``None`` when there is none.
 
     Example:

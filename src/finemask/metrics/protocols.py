@@ -31,10 +31,10 @@ class Comparison:
         probs: Predicted probabilities in [0, 1], where there are any.
     """
 
-    pred: Bool[ndarray, "*s"]
-    truth: Bool[ndarray, "*s"]
+    pred: Bool[ndarray, " *s"]
+    truth: Bool[ndarray, " *s"]
     spacing: tuple[float, ...]
-    probs: Float[ndarray, "*s"] | None = None
+    probs: Float[ndarray, " *s"] | None = None
 
     @cached_property
     def counts(self) -> overlap.Confusion:

@@ -84,7 +84,7 @@ class SurfaceDistances:
         return float(self.pooled.mean()) if decided is None else decided
 
 
-def border(mask: Shaped[ndarray, "*s"]) -> Bool[ndarray, "*s"]:
+def border(mask: Shaped[ndarray, " *s"]) -> Bool[ndarray, " *s"]:
     """Voxels of an object with a face (an edge in 2-D) towards what is not the object.
 
     Example:
@@ -140,7 +140,7 @@ def surface_distances(
 
 
 def _by_transform(
-    pred: Bool[ndarray, "*s"], truth: Bool[ndarray, "*s"], spacing: tuple[float, ...]
+    pred: Bool[ndarray, " *s"], truth: Bool[ndarray, " *s"], spacing: tuple[float, ...]
 ) -> SurfaceDistances:
     to_truth = ndimage.distance_transform_edt(~truth, sampling=spacing)
     to_pred = ndimage.distance_transform_edt(~pred, sampling=spacing)
@@ -148,7 +148,7 @@ def _by_transform(
 
 
 def _by_tree(
-    pred: Bool[ndarray, "*s"], truth: Bool[ndarray, "*s"], spacing: tuple[float, ...]
+    pred: Bool[ndarray, " *s"], truth: Bool[ndarray, " *s"], spacing: tuple[float, ...]
 ) -> SurfaceDistances:
     points = [np.argwhere(mask) * np.array(spacing) for mask in (pred, truth)]
     trees = [cKDTree(p, balanced_tree=False, compact_nodes=False) for p in points]

@@ -92,7 +92,7 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
-    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *s"]:
         return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
 
 
@@ -151,7 +151,7 @@ class ConvBlock(nn.Module):
         self.norm = make_norm(c_out, style)
         self.activation = make_activation(style)
 
-    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b d *s"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b d *s"]:
         return self.activation(self.norm(self.conv(x)))
 
 
@@ -187,7 +187,7 @@ class ResidualUnit(nn.Module):
         self.activation = make_activation(style)
         self.dropout = make_dropout(style)
 
-    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b d *s"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b d *s"]:
         return self.dropout(self.activation(self.body(x) + self.shortcut(x)))
 
 
@@ -205,7 +205,7 @@ class MaxPool(nn.Module):
         super().__init__()
         self.pool = MAX_POOL[style.dims](2, ceil_mode=True)
 
-    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *t"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *t"]:
         return self.pool(x)
 
 
@@ -224,7 +224,7 @@ class ResizeUp(nn.Module):
         self.block = ConvBlock(c_in, c_out, style, kernel)
         self.kernel = kernel
 
-    def forward(self, x: Float[Tensor, "b c *s"], size: Sequence[int]) -> Float[Tensor, "b d *t"]:
+    def forward(self, x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b d *t"]:
         if self.kernel > 1:
             return self.block(enlarge(x, size))
         # A 1x1 convolution commutes with interpolation and costs 4 to 8 times less before it.
@@ -245,13 +245,13 @@ class TransposeUp(nn.Module):
         self.conv = CONV_TRANSPOSE[style.dims](c_in, c_out, 4, stride=2, padding=1)
         self.activation = make_activation(style)
 
-    def forward(self, x: Float[Tensor, "b c *s"], size: Sequence[int]) -> Float[Tensor, "b d *t"]:
+    def forward(self, x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b d *t"]:
         return self.activation(crop_end(self.conv(x), size))
 
 
 def resize(
-    x: Float[Tensor, "b c *s"], size: Sequence[int], mode: Literal["linear", "nearest"] = "linear"
-) -> Float[Tensor, "b c *t"]:
+    x: Float[Tensor, " b c *s"], size: Sequence[int], mode: Literal["linear", "nearest"] = "linear"
+) -> Float[Tensor, " b c *t"]:
     """Interpolate to another grid of the same physical extent (edges coincide).
 
     Example:
@@ -266,13 +266,13 @@ def resize(
     return F.interpolate(x, tuple(size), mode=linear, align_corners=False)
 
 
-def crop_end(x: Float[Tensor, "b c *s"], size: Sequence[int]) -> Float[Tensor, "b c *t"]:
+def crop_end(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
     """Cut what lies beyond ``size`` at the far end of each axis."""
     window: tuple[slice, ...] = tuple(slice(n) for n in size)
     return x[(slice(None), slice(None), *window)]
 
 
-def enlarge(x: Float[Tensor, "b c *s"], size: Sequence[int]) -> Float[Tensor, "b c *t"]:
+def enlarge(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
     """Undo a pooling: whole-number interpolation, then cut to the finer grid.
 
     Interpolating an odd grid directly would shift every voxel but the first.

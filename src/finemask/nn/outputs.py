@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def foreground_probs(logits: Float[Tensor, "b l *s"]) -> Float[Tensor, "b f *s"]:
+def foreground_probs(logits: Float[Tensor, " b l *s"]) -> Float[Tensor, " b f *s"]:
     """Probability of each foreground class.
 
     Args:
@@ -23,7 +23,7 @@ def foreground_probs(logits: Float[Tensor, "b l *s"]) -> Float[Tensor, "b f *s"]
     return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, 1)[:, 1:]
 
 
-def with_background(target: Float[Tensor, "b f *s"]) -> Float[Tensor, "b k *s"]:
+def with_background(target: Float[Tensor, " b f *s"]) -> Float[Tensor, " b k *s"]:
     """Put the background, one minus the foreground classes, in front of a target.
 
     Example:

@@ -19,7 +19,7 @@ PRIOR = 0.1
 starts at 0.5 spends its first steps on the background."""
 
 
-def pixel_shuffle(x: Float[Tensor, "b c *s"], scale: Sequence[int]) -> Float[Tensor, "b d *hr"]:
+def pixel_shuffle(x: Float[Tensor, " b c *s"], scale: Sequence[int]) -> Float[Tensor, " b d *hr"]:
     """Spread groups of ``prod(scale)`` channels over the finer voxels of each coarse one.
 
     Args:
@@ -41,7 +41,7 @@ def pixel_shuffle(x: Float[Tensor, "b c *s"], scale: Sequence[int]) -> Float[Ten
     return x.permute(0, 1, *order).reshape(batch, -1, *fine)
 
 
-def pixel_unshuffle(x: Float[Tensor, "b c *s"], scale: Sequence[int]) -> Float[Tensor, "b d *lr"]:
+def pixel_unshuffle(x: Float[Tensor, " b c *s"], scale: Sequence[int]) -> Float[Tensor, " b d *lr"]:
     """Gather the finer voxels of each coarse one into channels: undoes ``pixel_shuffle``."""
     n, (batch, channels, *shape) = len(scale), x.shape
     coarse = [s // f for s, f in zip(shape, scale, strict=True)]
@@ -86,7 +86,7 @@ class MaskHead(nn.Module):
             assert self.conv.bias is not None
             self.conv.bias.copy_(prior_logits(classes).repeat_interleave(copies, 0))
 
-    def forward(self, features: Float[Tensor, "b w *s"]) -> Float[Tensor, "b l *hr"]:
+    def forward(self, features: Float[Tensor, " b w *s"]) -> Float[Tensor, " b l *hr"]:
         logits = self.conv(features)
         if self.kind == "shuffle":
             return pixel_shuffle(logits, self.scale)
@@ -126,7 +126,7 @@ class EdsrUnit(nn.Module):
         if project or c_in != c_out:
             self.shortcut = make_conv(dims, c_in, c_out, 1, bias=False)
 
-    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b d *s"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b d *s"]:
         return self.body(x) + self.shortcut(x)
 
 
@@ -155,9 +155,9 @@ class ImageHead(nn.Module):
         self.unit = EdsrUnit(inner, inner, dims, project)
         self.output = make_conv(dims, inner, channels, 1)
 
-    def features(self, x: Float[Tensor, "b w *s"]) -> Float[Tensor, "b i *hr"]:
+    def features(self, x: Float[Tensor, " b w *s"]) -> Float[Tensor, " b i *hr"]:
         """Features on the HR grid, the last before the image."""
         return self.unit(self.up(x))
 
-    def forward(self, x: Float[Tensor, "b w *s"]) -> Float[Tensor, "b c *hr"]:
+    def forward(self, x: Float[Tensor, " b w *s"]) -> Float[Tensor, " b c *hr"]:
         return self.output(self.features(x))

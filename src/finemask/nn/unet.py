@@ -46,7 +46,7 @@ class UNetEncoder(nn.Module):
         self.downs = nn.ModuleList(down(width, style) for width in widths[:-1])
         self.stride = 2 ** (len(widths) - 1)
 
-    def forward(self, image: Float[Tensor, "b c *s"]) -> list[Tensor]:
+    def forward(self, image: Float[Tensor, " b c *s"]) -> list[Tensor]:
         features = [self.blocks[0](image)]
         for down, block in zip(self.downs, self.blocks[1:], strict=True):
             features.append(block(down(features[-1])))

@@ -32,7 +32,7 @@ class Warp:
         through: The axis across the plane of rotation; ``None`` in 2-D.
     """
 
-    matrix: Float[ndarray, "n n"]
+    matrix: Float[ndarray, " n n"]
     through: int | None
 
     def margin(self, size: Sequence[int]) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def draw_intensity(rng: Generator, settings: PairSettings) -> tuple[float, float
 
 
 def rescale(
-    image: Float[ndarray, "c *s"], gain: Float[ndarray, " c"], shift: Float[ndarray, " c"]
+    image: Float[ndarray, " c *s"], gain: Float[ndarray, " c"], shift: Float[ndarray, " c"]
 ) -> None:
     """Multiply each channel by ``gain``, then add ``shift``, in place."""
     per_channel = (slice(None), *(None,) * (image.ndim - 1))
@@ -100,7 +100,7 @@ def rescale(
     image += shift[per_channel].astype(np.float32)
 
 
-def warped(maps: Float[ndarray, "c *s"], warp: Warp, size: Sequence[int]) -> ndarray:
+def warped(maps: Float[ndarray, " c *s"], warp: Warp, size: Sequence[int]) -> ndarray:
     """Linear interpolation of the window of ``size`` in the middle of ``maps``, moved by ``warp``.
 
     A volume turns about one axis only, so its slices are sampled as the
@@ -131,7 +131,7 @@ def warped(maps: Float[ndarray, "c *s"], warp: Warp, size: Sequence[int]) -> nda
     return blended.movedim(1, 1 + axis).contiguous().numpy()
 
 
-def _sampled_plane(maps: Tensor, matrix: Float[ndarray, "2 2"], size: Sequence[int]) -> Tensor:
+def _sampled_plane(maps: Tensor, matrix: Float[ndarray, " 2 2"], size: Sequence[int]) -> Tensor:
     half_in, half_out = np.array(maps.shape[1:]) / 2, np.array(size) / 2
     # torch counts from -1 to 1 between outer edges and names the last axis first.
     unit = (matrix * half_out / half_in[:, None])[::-1, ::-1]
@@ -154,7 +154,7 @@ def _sampled_line(stack: Tensor, step: float, size: int) -> Tensor:
     return torch.lerp(stack[:, low], stack[:, (low + 1).clamp(max=last)], share)
 
 
-def hardened(maps: Float[ndarray, "f *s"]) -> Float[ndarray, "f *s"]:
+def hardened(maps: Float[ndarray, " f *s"]) -> Float[ndarray, " f *s"]:
     """Interpolated class maps back to 0 and 1: the likeliest class of each voxel.
 
     Example:

@@ -47,7 +47,7 @@ from finemask.pairs.windows import (
 from finemask.preparation import subject
 from finemask.recipe import PairSettings
 
-Guide = Callable[[Float[ndarray, "c *s"]], Float[ndarray, "c *p"] | None]
+Guide = Callable[[Float[ndarray, " c *s"]], Float[ndarray, " c *p"] | None]
 """Cuts a method's guidance from the HR image; ``None`` where it takes none."""
 
 ORDER, SAMPLE = 0, 1

@@ -35,11 +35,11 @@ BLUR_REACH = 3.0
 
 
 def downsample(
-    array: Float[ndarray, "c *s"],
+    array: Float[ndarray, " c *s"],
     scale: Sequence[int],
     settings: PairSettings = PairSettings(),  # noqa: B008
     rng: Generator | None = None,
-) -> Float[ndarray, "c *t"]:
+) -> Float[ndarray, " c *t"]:
     """The LR image that a coarser scanner would have made of an HR image.
 
     ``area``: each LR voxel is the mean of the HR voxels in it. ``blur``: the
@@ -74,7 +74,7 @@ def downsample(
     return lr if rng is None else noisy(lr, settings.noise, rng)
 
 
-def noisy(image: Float[ndarray, "c *s"], noise: float, rng: Generator) -> Float[ndarray, "c *s"]:
+def noisy(image: Float[ndarray, " c *s"], noise: float, rng: Generator) -> Float[ndarray, " c *s"]:
     """The image with Gaussian noise of standard deviation ``noise``."""
     if not noise:
         return image
@@ -101,8 +101,8 @@ def _blur_margin(factor: int, sigma: float) -> int:
 
 
 def _blurred_stride(
-    array: Float[ndarray, "c *s"], axis: int, factor: int, sigma: float
-) -> Float[ndarray, "c *t"]:
+    array: Float[ndarray, " c *s"], axis: int, factor: int, sigma: float
+) -> Float[ndarray, " c *t"]:
     """A Gaussian, centred on each LR voxel, applied along one axis."""
     margin = _blur_margin(factor, sigma)
     length = factor + 2 * margin

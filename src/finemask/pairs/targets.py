@@ -18,7 +18,7 @@ from finemask.recipe import PairSettings
 FIELDS = {"hard": "truth", "soft": "soft", "readers": "readers"}
 
 
-def target_of(case: Case, settings: PairSettings, foreground: int) -> Float[ndarray, "f *s"]:
+def target_of(case: Case, settings: PairSettings, foreground: int) -> Float[ndarray, " f *s"]:
     """One map in [0, 1] for each foreground class of a case.
 
     ``hard``: 1 where the truth has the label. ``soft``: the case's Soft Masks.
@@ -79,7 +79,7 @@ def check_labels(case: Case, settings: PairSettings, foreground: int) -> None:
 
 def maps_of(
     labels: NDArray[Any], settings: PairSettings, foreground: int
-) -> Float[ndarray, "f *s"]:
+) -> Float[ndarray, " f *s"]:
     """The target made of labels or a window of them, as `target_of`."""
     if settings.target == "soft":
         return np.asarray(labels, np.float32)
@@ -91,7 +91,7 @@ def maps_of(
 
 def lesion_masks(
     labels: NDArray[Any], settings: PairSettings, foreground: int
-) -> Iterator[Bool[ndarray, "*s"]]:
+) -> Iterator[Bool[ndarray, " *s"]]:
     """Where each class lies, one class at a time: half a share or, where none is that sure, the
     largest share there is."""
     for k in range(1, foreground + 1):

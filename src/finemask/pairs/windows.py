@@ -38,7 +38,7 @@ class Lesions:
         return voxels[rng.integers(len(voxels))]
 
 
-def find_lesions(masks: Iterable[Bool[ndarray, "*s"]]) -> Lesions:
+def find_lesions(masks: Iterable[Bool[ndarray, " *s"]]) -> Lesions:
     """Connected components (corners touch) of every mask.
 
     Example:

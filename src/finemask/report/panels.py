@@ -39,7 +39,7 @@ class Panel:
         title: Above the panel in a figure.
     """
 
-    picture: UInt8[ndarray, "h w 3"]
+    picture: UInt8[ndarray, " h w 3"]
     truth: NDArray[Any] | None = None
     prediction: NDArray[Any] | None = None
     paint: Paint = "none"
@@ -68,7 +68,7 @@ class Panel:
 
 def to_picture(
     image: Shaped[ndarray, "..."] | None, shape: tuple[int, ...] = ()
-) -> UInt8[ndarray, "h w 3"]:
+) -> UInt8[ndarray, " h w 3"]:
     """Grey or colour image as 8-bit RGB, from its 0.5th to its 99.5th percentile.
 
     Args:
@@ -245,7 +245,7 @@ def draw(axes: Axes, panel: Panel, *, bar: bool = True, pen: float = 1.0) -> Non
         axes.set_title(panel.title, fontsize=9, loc="left", pad=4)
 
 
-def _painted(panel: Panel) -> UInt8[ndarray, "h w 3"]:
+def _painted(panel: Panel) -> UInt8[ndarray, " h w 3"]:
     """The picture with found, missed and wrongly found lesion filled."""
     if panel.paint != "errors" or panel.truth is None or panel.prediction is None:
         return panel.picture

@@ -20,9 +20,9 @@ from finemask.recipe import Recipe
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 """Candidates for the probability from which a voxel is foreground."""
 
-Counts = tuple[Float[ndarray, "t"], Float[ndarray, "t"], Float[ndarray, "t"]]
+Counts = tuple[Float[ndarray, " t"], Float[ndarray, " t"], Float[ndarray, " t"]]
 
-_SCORES: dict[str, Callable[..., Float[ndarray, "t"]]] = {
+_SCORES: dict[str, Callable[..., Float[ndarray, " t"]]] = {
     "dice": lambda tp, fp, fn: _ratio(2 * tp, 2 * tp + fp + fn),
     "iou": lambda tp, fp, fn: _ratio(tp, tp + fp + fn),
     "sensitivity": lambda tp, fp, fn: _ratio(tp, tp + fn),
@@ -78,7 +78,7 @@ def validate(
 
 def predict_pair(
     method: Method, segmenter: Segmenter, pair: Pair
-) -> tuple[Float[ndarray, "f *s"], Float[ndarray, "c *s"] | None]:
+) -> tuple[Float[ndarray, " f *s"], Float[ndarray, " c *s"] | None]:
     """Probabilities on the HR grid and, from methods that make one, the super-resolved image."""
     device = str(next(segmenter.parameters()).device)
     guidance = method.guide(pair.hr.image)
@@ -89,8 +89,8 @@ def predict_pair(
 
 
 def score_curve(
-    probs: Float[ndarray, "f *s"], truth: Bool[ndarray, "f *s"], metric: str = "dice"
-) -> Float[ndarray, "t"]:
+    probs: Float[ndarray, " f *s"], truth: Bool[ndarray, " f *s"], metric: str = "dice"
+) -> Float[ndarray, " t"]:
     """A case's score at each candidate threshold, the mean over its classes.
 
     Example:
@@ -113,7 +113,7 @@ def score_curve(
     return np.mean(scores, axis=0)
 
 
-def _counts_by_threshold(probs: Float[ndarray, "*s"], truth: Bool[ndarray, "*s"]) -> Counts:
+def _counts_by_threshold(probs: Float[ndarray, " *s"], truth: Bool[ndarray, " *s"]) -> Counts:
     """True positives, false positives and false negatives in one pass over the voxels."""
     bins = np.array([-np.inf, *THRESHOLDS.astype(probs.dtype), np.inf])
     inside, outside = (np.histogram(probs[part], bins)[0] for part in (truth, ~truth))
@@ -122,5 +122,5 @@ def _counts_by_threshold(probs: Float[ndarray, "*s"], truth: Bool[ndarray, "*s"]
     return tp, fp, inside.sum() - tp
 
 
-def _ratio(above: Float[ndarray, "t"], below: Float[ndarray, "t"]) -> Float[ndarray, "t"]:
+def _ratio(above: Float[ndarray, " t"], below: Float[ndarray, " t"]) -> Float[ndarray, " t"]:
     return np.divide(above, below, out=np.ones_like(above), where=below > 0)

@@ -16,7 +16,7 @@ from scipy.fft import irfftn, rfftn
 from scipy.ndimage import gaussian_filter
 
 
-def standardised(field: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
+def standardised(field: Float[ndarray, " *s"]) -> Float[ndarray, " *s"]:
     """The field with zero mean and unit deviation; a constant field becomes zero.
 
     Example:
@@ -30,9 +30,9 @@ def standardised(field: Float[ndarray, "*s"]) -> Float[ndarray, "*s"]:
 def spectral_noise(
     shape: Sequence[int],
     rng: Generator,
-    amplitude: Callable[[Float[ndarray, "*k"]], Float[ndarray, "*k"]],
+    amplitude: Callable[[Float[ndarray, " *k"]], Float[ndarray, " *k"]],
     stretch: Sequence[float] | None = None,
-) -> Float[ndarray, "*s"]:
+) -> Float[ndarray, " *s"]:
     """Gaussian noise with a given spectrum.
 
     Args:
@@ -58,7 +58,7 @@ def fractal_noise(
     rng: Generator,
     exponent: float = 2.0,
     stretch: Sequence[float] | None = None,
-) -> Float[ndarray, "*s"]:
+) -> Float[ndarray, " *s"]:
     """Scale-free texture whose power falls with frequency to the power ``exponent``.
 
     0 is white noise; 2 to 4 look like clouds, parenchyma and uneven pigment.
@@ -71,14 +71,14 @@ def grain(
     rng: Generator,
     wavelength: float,
     stretch: Sequence[float] | None = None,
-) -> Float[ndarray, "*s"]:
+) -> Float[ndarray, " *s"]:
     """Texture of one size: structures repeat about every ``wavelength`` voxels."""
     return spectral_noise(
         shape, rng, lambda f: np.exp(-0.5 * ((f * wavelength - 1) / 0.3) ** 2), stretch
     )
 
 
-def ridges(field: Float[ndarray, "*s"], width: float) -> Float[ndarray, "*s"]:
+def ridges(field: Float[ndarray, " *s"], width: float) -> Float[ndarray, " *s"]:
     """Bright sheets in [0, 1] along the zero crossings of a field: septa, creases, fibres.
 
     Example:
@@ -89,8 +89,8 @@ def ridges(field: Float[ndarray, "*s"], width: float) -> Float[ndarray, "*s"]:
 
 
 def speckle(
-    amplitude: Float[ndarray, "z x"], rng: Generator, psf: tuple[float, float], looks: int = 1
-) -> Float[ndarray, "z x"]:
+    amplitude: Float[ndarray, " z x"], rng: Generator, psf: tuple[float, float], looks: int = 1
+) -> Float[ndarray, " z x"]:
     """Envelope of the echo of many unresolved scatterers (fully developed speckle).
 
     Scatterers are circular Gaussian with the tissue's ``amplitude``; the pulse

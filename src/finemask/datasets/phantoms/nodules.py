@@ -18,11 +18,11 @@ from finemask.geometry import Geometry
 
 SPACING_MM = (1.25, 0.7, 0.7)
 SMALLEST_MM, LARGEST_MM = 1.6, 7.6
-Volume = Float[ndarray, "z y x"]
-Matter = Callable[[Volume, Float[ndarray, "z y x 3"]], Volume]
+Volume = Float[ndarray, " z y x"]
+Matter = Callable[[Volume, Float[ndarray, " z y x 3"]], Volume]
 
 
-def pleura(rng: Generator, extent: Float[ndarray, "3"]) -> Level:
+def pleura(rng: Generator, extent: Float[ndarray, " 3"]) -> Level:
     """Distance beyond the inner surface of the chest wall in mm; negative in the lung."""
     curvature = 95.0
     angle = rng.uniform(-0.9, 0.9)
@@ -33,7 +33,7 @@ def pleura(rng: Generator, extent: Float[ndarray, "3"]) -> Level:
     ripple = waves(rng, 3, wavelength=45.0)
     slope = rng.normal(0, 0.08)
 
-    def beyond(points: Float[ndarray, "*k 3"]) -> Float[ndarray, "*k"]:
+    def beyond(points: Float[ndarray, " *k 3"]) -> Float[ndarray, " *k"]:
         offset = points - centre
         lean = slope * (points[..., 0] - extent[0] / 2)
         return np.hypot(offset[..., 1], offset[..., 2]) - curvature + lean + ripple(points)
@@ -42,7 +42,7 @@ def pleura(rng: Generator, extent: Float[ndarray, "3"]) -> Level:
 
 
 def chest_wall(
-    beyond: Volume, points: Float[ndarray, "z y x 3"], rng: Generator
+    beyond: Volume, points: Float[ndarray, " z y x 3"], rng: Generator
 ) -> tuple[Volume, Volume]:
     """HU of muscle, fat and ribs, and the share of each voxel that they take."""
     fat = fractal_noise(beyond.shape, rng, 3.0)
@@ -59,7 +59,7 @@ def chest_wall(
 
 
 def lung_trees(
-    rng: Generator, extent: Float[ndarray, "3"], beyond: Level, radii: Float[ndarray, "k"]
+    rng: Generator, extent: Float[ndarray, " 3"], beyond: Level, radii: Float[ndarray, " k"]
 ) -> Tubes:
     """Vessels or bronchi that fan out from the hilum to the pleura, in mm."""
     n = len(radii)
@@ -69,17 +69,17 @@ def lung_trees(
     aim[:, 2] = 0.3 * extent[2]
     habit = Habit(step=1.4, wander=0.16, branching=0.13, angle=0.9, taper=0.992, thinnest=0.28)
 
-    def pull(place: Float[ndarray, "t 3"], width: Float[ndarray, "t"]) -> Float[ndarray, "t 3"]:
+    def pull(place: Float[ndarray, " t 3"], width: Float[ndarray, " t"]) -> Float[ndarray, " t 3"]:
         return 0.03 * unit(place - hilum) * np.clip(width / 1.5, 0.3, 1)[:, None]
 
-    def inside(place: Float[ndarray, "t 3"]) -> ndarray:
+    def inside(place: Float[ndarray, " t 3"]) -> ndarray:
         in_box = ((place > -4) & (place < extent + 4)).all(axis=1)
         return in_box & (beyond(place) < -1.5)
 
     return grow(rng, roots, unit(aim - roots), radii, habit, pull, inside, steps=90)[0]
 
 
-def lung(points: Float[ndarray, "z y x 3"], rng: Generator, beyond: Level, wall: Volume) -> Volume:
+def lung(points: Float[ndarray, " z y x 3"], rng: Generator, beyond: Level, wall: Volume) -> Volume:
     """HU of the lung without nodules: parenchyma, vessels and bronchi, and the wall."""
     shape = points.shape[:3]
     extent = np.array(shape) * SPACING_MM
@@ -108,10 +108,10 @@ def tube_share(tubes: Tubes, shape: tuple[int, ...], widening: float) -> Volume:
 
 
 def nodule_places(
-    rng: Generator, extent: Float[ndarray, "3"], beyond: Level, radii: Float[ndarray, "k"]
-) -> list[tuple[Float[ndarray, "3"], float]]:
+    rng: Generator, extent: Float[ndarray, " 3"], beyond: Level, radii: Float[ndarray, " k"]
+) -> list[tuple[Float[ndarray, " 3"], float]]:
     """Centres, largest nodule first: in the lung, whole, apart; some touch the pleura."""
-    placed: list[tuple[Float[ndarray, "3"], float]] = []
+    placed: list[tuple[Float[ndarray, " 3"], float]] = []
     for radius in sorted(radii, reverse=True):
         margin = np.minimum(1.5 * radius + 1.5, extent / 2)
         candidates = margin + rng.random((300, 3)) * (extent - 2 * margin)
@@ -124,7 +124,7 @@ def nodule_places(
     return placed
 
 
-def strands(rng: Generator, centre: Float[ndarray, "3"], radius: float) -> Tubes:
+def strands(rng: Generator, centre: Float[ndarray, " 3"], radius: float) -> Tubes:
     """Thin septa that a spiculated nodule draws in: seen, but not part of the nodule."""
     count = int(rng.integers(5, 11))
     direction = unit(rng.standard_normal((count, 3)))
@@ -139,7 +139,7 @@ def substance(rng: Generator, kind: str, radius: float) -> Matter:
     dense, hazy = rng.uniform(10, 60), rng.uniform(-600, -430)
     mottle = waves(rng, 3, wavelength=radius, octaves=2)
 
-    def matter(level: Volume, points: Float[ndarray, "z y x 3"]) -> Volume:
+    def matter(level: Volume, points: Float[ndarray, " z y x 3"]) -> Volume:
         haze = blend(np.full(level.shape, -760.0), hazy, smooth_step(level - 0.4, 2.0))
         grey = blend(haze, dense, smooth_step(level - core, 1.2))
         return grey + np.where(level > core, 12, 55) * mottle(points)
@@ -148,7 +148,7 @@ def substance(rng: Generator, kind: str, radius: float) -> Matter:
 
 
 def nodule_at(
-    rng: Generator, centre: Float[ndarray, "3"], radius: float, spiculated: bool
+    rng: Generator, centre: Float[ndarray, " 3"], radius: float, spiculated: bool
 ) -> Level:
     """Shape of one nodule: nearly round, or irregular with spiculations."""
     return blob(
@@ -162,7 +162,7 @@ def nodule_at(
 
 
 def window_around(
-    centre: Float[ndarray, "3"], reach: float, shape: tuple[int, ...]
+    centre: Float[ndarray, " 3"], reach: float, shape: tuple[int, ...]
 ) -> tuple[slice, ...]:
     """The voxels within ``reach`` mm of a point along each axis."""
     low = np.maximum(np.floor((centre - reach) / SPACING_MM).astype(int), 0)

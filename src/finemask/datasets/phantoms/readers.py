@@ -78,7 +78,9 @@ def read_outlines(
     return masks
 
 
-def signed_distance(mask: NDArray[np.bool_], spacing: Float[ndarray, "n"]) -> Float[ndarray, "*s"]:
+def signed_distance(
+    mask: NDArray[np.bool_], spacing: Float[ndarray, " n"]
+) -> Float[ndarray, " *s"]:
     """Distance to the border of a mask, positive inside.
 
     Example:
@@ -155,8 +157,8 @@ def measure_recist(scene: Scene, case: str) -> tuple[Recist, ...]:
 
 
 def diameters(
-    cover: Float[ndarray, "y x"], spacing: Float[ndarray, "2"]
-) -> tuple[Float[ndarray, "2 2"], Float[ndarray, "2 2"]]:
+    cover: Float[ndarray, " y x"], spacing: Float[ndarray, " 2"]
+) -> tuple[Float[ndarray, " 2 2"], Float[ndarray, " 2 2"]]:
     """Longest diameter of a cross-section and the longest chord across it.
 
     Args:
@@ -188,7 +190,7 @@ def diameters(
     return long / spacing - 1, short / spacing - 1
 
 
-def border_points(cover: Float[ndarray, "y x"]) -> Float[ndarray, "k 2"]:
+def border_points(cover: Float[ndarray, " y x"]) -> Float[ndarray, " k 2"]:
     """Where the border crosses the lines between neighbouring pixel centres, in pixels.
 
     Example:
@@ -207,8 +209,8 @@ def border_points(cover: Float[ndarray, "y x"]) -> Float[ndarray, "k 2"]:
 
 
 def longest_chord(
-    cover: Float[ndarray, "y x"], spacing: Float[ndarray, "2"], long: Float[ndarray, "2 2"]
-) -> Float[ndarray, "2 2"]:
+    cover: Float[ndarray, " y x"], spacing: Float[ndarray, " 2"], long: Float[ndarray, " 2 2"]
+) -> Float[ndarray, " 2 2"]:
     """The longest chord that crosses the long axis at a right angle, in physical units."""
     length = float(np.linalg.norm(long[1] - long[0]))
     ahead = (long[1] - long[0]) / length
@@ -232,7 +234,9 @@ def longest_chord(
     return long[0] + along[line] * ahead + np.array(ends)[:, None] * aside
 
 
-def _crossing(values: Float[ndarray, "k"], at: Float[ndarray, "k"], last: int, step: int) -> float:
+def _crossing(
+    values: Float[ndarray, " k"], at: Float[ndarray, " k"], last: int, step: int
+) -> float:
     """Where a profile falls through 0.5 just beyond its last sample inside."""
     beyond = last + step
     share = (values[last] - 0.5) / max(float(values[last] - values[beyond]), 1e-9)

@@ -37,7 +37,7 @@ class Scene:
         return (self.coverage >= 0.5).astype(np.uint8)
 
 
-def as_bytes(picture: Float[ndarray, "*s"]) -> NDArray[np.float32]:
+def as_bytes(picture: Float[ndarray, " *s"]) -> NDArray[np.float32]:
     """A picture in [0, 1] as whole grey levels 0 to 255.
 
     Example:
@@ -48,8 +48,8 @@ def as_bytes(picture: Float[ndarray, "*s"]) -> NDArray[np.float32]:
 
 
 def blend(
-    below: Float[ndarray, "*a"], above: Float[ndarray, "*b"] | float, share: Float[ndarray, "*c"]
-) -> Float[ndarray, "*d"]:
+    below: Float[ndarray, " *a"], above: Float[ndarray, " *b"] | float, share: Float[ndarray, " *c"]
+) -> Float[ndarray, " *d"]:
     """One material over another, mixed by the share of the upper one.
 
     Example:
@@ -59,7 +59,7 @@ def blend(
     return below + (above - below) * share
 
 
-def smooth_step(level: Float[ndarray, "*s"], width: float) -> Float[ndarray, "*s"]:
+def smooth_step(level: Float[ndarray, " *s"], width: float) -> Float[ndarray, " *s"]:
     """From 0 to 1 across a border of the given width, 0.5 where the level is 0."""
     return 1 / (1 + np.exp(np.clip(-4 * level / width, -50, 50)))
 

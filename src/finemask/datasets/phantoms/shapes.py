@@ -13,15 +13,15 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.random import Generator
 
-Spacing = Sequence[float] | Float[ndarray, "n"]
-Level = Callable[[Float[ndarray, "*k n"]], Float[ndarray, "*k"]]
+Spacing = Sequence[float] | Float[ndarray, " n"]
+Level = Callable[[Float[ndarray, " *k n"]], Float[ndarray, " *k"]]
 
 
 def points_of(
     shape: Sequence[int],
     spacing: Spacing,
     start: Sequence[int] | None = None,
-) -> Float[ndarray, "*s n"]:
+) -> Float[ndarray, " *s n"]:
     """Voxel centres of a window that begins at voxel ``start``.
 
     Example:
@@ -46,22 +46,22 @@ def waves(rng: Generator, ndim: int, wavelength: float, octaves: int = 1) -> Lev
     phases = rng.uniform(0, 2 * np.pi, count * octaves)
     weights = np.sqrt(2 / count) / scale / np.sqrt((4.0 ** -np.arange(octaves)).sum())
 
-    def field(points: Float[ndarray, "*k n"]) -> Float[ndarray, "*k"]:
+    def field(points: Float[ndarray, " *k n"]) -> Float[ndarray, " *k"]:
         return np.cos(points @ vectors + phases) @ weights
 
     return field
 
 
-def rotation(rng: Generator, ndim: int) -> Float[ndarray, "n n"]:
+def rotation(rng: Generator, ndim: int) -> Float[ndarray, " n n"]:
     """A random orthogonal matrix."""
     return np.linalg.qr(rng.standard_normal((ndim, ndim)))[0]
 
 
 def blob(
     rng: Generator,
-    centre: Float[ndarray, "n"],
+    centre: Float[ndarray, " n"],
     radius: float,
-    axes: Float[ndarray, "n n"],
+    axes: Float[ndarray, " n n"],
     roughness: float = 0.1,
     spikes: int = 0,
 ) -> Level:
@@ -88,7 +88,7 @@ def blob(
     sharpness = rng.uniform(60, 200, spikes)
     inverse = np.linalg.inv(axes).T
 
-    def level(points: Float[ndarray, "*k n"]) -> Float[ndarray, "*k"]:
+    def level(points: Float[ndarray, " *k n"]) -> Float[ndarray, " *k"]:
         offset = (points - centre) @ inverse
         distance = np.linalg.norm(offset, axis=-1)
         direction = offset / np.maximum(distance, 1e-9)[..., None]
@@ -101,8 +101,8 @@ def blob(
 
 
 def rasterise(
-    level: Level, points: Float[ndarray, "*s n"], spacing: Spacing, samples: int = 4
-) -> tuple[Float[ndarray, "*s"], Float[ndarray, "*s"]]:
+    level: Level, points: Float[ndarray, " *s n"], spacing: Spacing, samples: int = 4
+) -> tuple[Float[ndarray, " *s"], Float[ndarray, " *s"]]:
     """Put a level function on a grid with the right partial volume at its border.
 
     Only voxels that the border can cross are super-sampled.
@@ -126,7 +126,7 @@ def rasterise(
     return value, share
 
 
-def block_mean(array: Float[ndarray, "*f"], factor: int) -> Float[ndarray, "*s"]:
+def block_mean(array: Float[ndarray, " *f"], factor: int) -> Float[ndarray, " *s"]:
     """Mean over blocks of ``factor`` voxels along every axis.
 
     Example:

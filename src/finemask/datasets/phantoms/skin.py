@@ -23,8 +23,8 @@ SKINS = np.array([[238, 205, 196], [228, 186, 168], [214, 190, 200], [222, 178, 
 
 
 def pigment(
-    level: Float[ndarray, "y x"], radius: float, rng: Generator
-) -> tuple[Float[ndarray, "y x"], Float[ndarray, "y x"]]:
+    level: Float[ndarray, " y x"], radius: float, rng: Generator
+) -> tuple[Float[ndarray, " y x"], Float[ndarray, " y x"]]:
     """Density of melanin in the epidermis and in the dermis of a lesion.
 
     Brown of several tones, a pigment network, dots and globules, lighter areas
@@ -49,7 +49,7 @@ def pigment(
 
 def hairs(
     shape: tuple[int, int], rng: Generator
-) -> tuple[Float[ndarray, "y x"], Float[ndarray, "y x"]]:
+) -> tuple[Float[ndarray, " y x"], Float[ndarray, " y x"]]:
     """Share of each pixel behind a hair and the hair's half thickness in pixels."""
     side = min(shape)
     count = int(rng.integers(0, 4)) if rng.random() < 0.6 else int(rng.integers(6, 16))
@@ -70,7 +70,7 @@ def hairs(
     return share_of(depth), block_mean(depth, 3)
 
 
-def bare_skin(shape: tuple[int, int], rng: Generator) -> Float[ndarray, "y x 3"]:
+def bare_skin(shape: tuple[int, int], rng: Generator) -> Float[ndarray, " y x 3"]:
     """Reflectance of skin in [0, 1]: creases, pores, flush and uneven tan."""
     unit = min(shape) / 256
     tint = np.clip(rng.dirichlet(np.ones(len(SKINS))) @ SKINS + rng.normal(0, 0.015, 3), 0, 1)
@@ -82,7 +82,7 @@ def bare_skin(shape: tuple[int, int], rng: Generator) -> Float[ndarray, "y x 3"]
     return tint * np.exp(-absorbance) * (1 + 0.025 * creases[..., None])
 
 
-def light(shape: tuple[int, int], rng: Generator) -> Float[ndarray, "y x"]:
+def light(shape: tuple[int, int], rng: Generator) -> Float[ndarray, " y x"]:
     """Illumination of the dermoscope: bright off centre, falling to the corners.
 
     Some instruments show the edge of their lens as dark corners.

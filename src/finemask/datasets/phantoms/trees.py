@@ -25,13 +25,13 @@ class Tubes:
         radius_end: ``(N,)``.
     """
 
-    begin: Float[ndarray, "k n"]
-    end: Float[ndarray, "k n"]
-    radius_begin: Float[ndarray, "k"]
-    radius_end: Float[ndarray, "k"]
+    begin: Float[ndarray, " k n"]
+    end: Float[ndarray, " k n"]
+    radius_begin: Float[ndarray, " k"]
+    radius_end: Float[ndarray, " k"]
 
     @classmethod
-    def along(cls, line: Float[ndarray, "m n"], radius: Float[ndarray, "m"]) -> Tubes:
+    def along(cls, line: Float[ndarray, " m n"], radius: Float[ndarray, " m"]) -> Tubes:
         """One tube along a line of points."""
         return cls(line[:-1], line[1:], radius[:-1], radius[1:])
 
@@ -41,7 +41,7 @@ class Tubes:
         fields = ("begin", "end", "radius_begin", "radius_end")
         return cls(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
 
-    def where(self, chosen: Bool[ndarray, "k"]) -> Tubes:
+    def where(self, chosen: Bool[ndarray, " k"]) -> Tubes:
         """Only the chosen segments."""
         return Tubes(
             self.begin[chosen],
@@ -50,7 +50,7 @@ class Tubes:
             self.radius_end[chosen],
         )
 
-    def balls(self, overlap: float = 0.4) -> tuple[Float[ndarray, "m n"], Float[ndarray, "m"]]:
+    def balls(self, overlap: float = 0.4) -> tuple[Float[ndarray, " m n"], Float[ndarray, " m"]]:
         """Centres and radii of balls along the segments, ``overlap`` radii apart."""
         length = np.linalg.norm(self.end - self.begin, axis=1)
         thinner = np.minimum(self.radius_begin, self.radius_end)
@@ -65,7 +65,7 @@ class Tubes:
 
 def fine_depth(
     tubes: Tubes, shape: Sequence[int], spacing: Sequence[float], samples: int = 3
-) -> Float[ndarray, "*f"]:
+) -> Float[ndarray, " *f"]:
     """Half the chord through the tubes at sub-voxel points; 0 outside of them.
 
     ``block_mean`` of it is the mean depth a voxel, and ``block_mean`` of where it
@@ -107,7 +107,7 @@ def fine_depth(
     return depth
 
 
-def share_of(depth: Float[ndarray, "*f"], samples: int = 3) -> Float[ndarray, "*s"]:
+def share_of(depth: Float[ndarray, " *f"], samples: int = 3) -> Float[ndarray, " *s"]:
     """Share of each voxel that lies in a tube, from its fine depth, in [0, 1]."""
     return block_mean((depth > 0).astype(np.float32), samples)
 
@@ -133,12 +133,12 @@ class Habit:
     thinnest: float
 
 
-def unit(vectors: Float[ndarray, "*k n"]) -> Float[ndarray, "*k n"]:
+def unit(vectors: Float[ndarray, " *k n"]) -> Float[ndarray, " *k n"]:
     """Vectors of length one along the last axis."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def across(heading: Float[ndarray, "k n"], rng: Generator) -> Float[ndarray, "k n"]:
+def across(heading: Float[ndarray, " k n"], rng: Generator) -> Float[ndarray, " k n"]:
     """Random unit vectors perpendicular to each heading."""
     free = rng.standard_normal(heading.shape)
     return unit(free - (free * heading).sum(-1, keepdims=True) * heading)
@@ -146,12 +146,12 @@ def across(heading: Float[ndarray, "k n"], rng: Generator) -> Float[ndarray, "k 
 
 def grow(
     rng: Generator,
-    roots: Float[ndarray, "k n"],
-    heading: Float[ndarray, "k n"],
-    radius: Float[ndarray, "k"],
+    roots: Float[ndarray, " k n"],
+    heading: Float[ndarray, " k n"],
+    radius: Float[ndarray, " k"],
     habit: Habit,
-    pull: Callable[[Float[ndarray, "t n"], Float[ndarray, "t"]], Float[ndarray, "t n"]],
-    inside: Callable[[Float[ndarray, "t n"]], ndarray],
+    pull: Callable[[Float[ndarray, " t n"], Float[ndarray, " t"]], Float[ndarray, " t n"]],
+    inside: Callable[[Float[ndarray, " t n"]], ndarray],
     steps: int = 400,
 ) -> tuple[Tubes, ndarray]:
     """Grow vessel trees from their roots, all tips at once.

@@ -14,7 +14,7 @@ from finemask.datasets.phantoms.shapes import blob, points_of, rasterise
 from finemask.geometry import Geometry
 
 
-def layers_db(shape: tuple[int, int], rng: Generator) -> Float[ndarray, "z x"]:
+def layers_db(shape: tuple[int, int], rng: Generator) -> Float[ndarray, " z x"]:
     """Echo level of skin, fat, gland and muscle from the probe downwards, in decibels."""
     height, width = shape
     depth = np.arange(height)[:, None] / height
@@ -26,10 +26,10 @@ def layers_db(shape: tuple[int, int], rng: Generator) -> Float[ndarray, "z x"]:
     gland = rng.uniform(0.16, 0.32) + waviness[1]
     muscle = rng.uniform(0.62, 0.82) + 0.8 * waviness[2]
 
-    def below(border: Float[ndarray, "x"], softness: float = 0.012) -> Float[ndarray, "z x"]:
+    def below(border: Float[ndarray, " x"], softness: float = 0.012) -> Float[ndarray, " z x"]:
         return smooth_step(depth - border, 4 * softness)
 
-    def fascia(border: Float[ndarray, "x"]) -> Float[ndarray, "z x"]:
+    def fascia(border: Float[ndarray, " x"]) -> Float[ndarray, " z x"]:
         return ridges(depth - border, 0.008)
 
     unit = height / 256
@@ -101,7 +101,9 @@ def ultrasound(rng: Generator, shape: tuple[int, int], quantile: float) -> Scene
     )
 
 
-def scanned(decibels: Float[ndarray, "z x"], rng: Generator, unit: float) -> Float[ndarray, "z x"]:
+def scanned(
+    decibels: Float[ndarray, " z x"], rng: Generator, unit: float
+) -> Float[ndarray, " z x"]:
     """What the scanner shows: speckle that widens with depth, log-compressed to 8 bits."""
     amplitude = (10 ** (decibels / 20)).astype(np.float32)
     near = speckle(amplitude, rng, (0.8 * unit, 1.5 * unit), looks=2)

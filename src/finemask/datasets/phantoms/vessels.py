@@ -29,9 +29,9 @@ def main_radius(field: float) -> float:
 
 def retinal_tree(
     rng: Generator,
-    disc: Float[ndarray, "2"],
-    fovea: Float[ndarray, "2"],
-    field: tuple[Float[ndarray, "2"], float],
+    disc: Float[ndarray, " 2"],
+    fovea: Float[ndarray, " 2"],
+    field: tuple[Float[ndarray, " 2"], float],
     widening: float,
 ) -> tuple[Tubes, ndarray]:
     """Arteries and veins that leave the disc, arch around the fovea and branch.
@@ -66,7 +66,7 @@ def retinal_tree(
     )
     trunk = 0.6 * calibre.max()
 
-    def pull(place: Float[ndarray, "t n"], width: Float[ndarray, "t"]) -> Float[ndarray, "t n"]:
+    def pull(place: Float[ndarray, " t n"], width: Float[ndarray, " t"]) -> Float[ndarray, " t n"]:
         """Trunks turn to the temporal side once past the disc and keep off the fovea."""
         from_disc = place - disc
         side = from_disc @ up
@@ -79,7 +79,7 @@ def retinal_tree(
         back = -0.03 * np.sign(side) * (np.abs(side) > 1.15 * away) * weight
         return bend[:, None] * temporal + off[:, None] * unit(from_fovea) + back[:, None] * up
 
-    def inside(place: Float[ndarray, "t n"]) -> ndarray:
+    def inside(place: Float[ndarray, " t n"]) -> ndarray:
         in_field = np.linalg.norm(place - centre, axis=1) < radius + 2
         return in_field & (np.linalg.norm(place - fovea, axis=1) > 0.13 * away)
 
@@ -89,12 +89,12 @@ def retinal_tree(
 
 
 def retina(
-    points: Float[ndarray, "y x 2"],
+    points: Float[ndarray, " y x 2"],
     rng: Generator,
-    disc: Float[ndarray, "2"],
-    fovea: Float[ndarray, "2"],
+    disc: Float[ndarray, " 2"],
+    fovea: Float[ndarray, " 2"],
     radius: float,
-) -> Float[ndarray, "y x 3"]:
+) -> Float[ndarray, " y x 3"]:
     """Reflectance of the fundus without its vessels: choroid, macula and optic disc."""
     shape = points.shape[:2]
     tint = rng.dirichlet(np.ones(len(FUNDUS))) @ FUNDUS
