@@ -166,7 +166,7 @@ def test_a_diverging_run_stops_and_is_never_best(
         train(data, tmp_path / "run", settings=(*QUICK, "steps=20", "max_bad_steps=3"))
     best = load_run(tmp_path / "run")
     assert all(torch.isfinite(w).all() for w in best.method.state_dict().values())
-    assert best.meta["step"] == 3
+    assert best.meta["step"] in (3, 6), "a validation before the first bad step"
 
 
 def test_single_bad_steps_are_skipped_and_counted(
