@@ -133,7 +133,9 @@ def train(
     data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
     out: Out,
     method: Annotated[str | None, typer.Option(help="See finemask methods.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Recipe file (TOML).")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe file (TOML), or the name of one that ships.")
+    ] = None,
     settings: Settings = None,
     scale: Scale = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,

@@ -255,6 +255,24 @@ class Recipe:
 SECTIONS = ("task", "prepare", "pairs", "train", "config")
 
 
+def find_recipe(name: str | Path) -> Path:
+    """A recipe file, or the one of that name that ships with finemask.
+
+    Raises:
+        UsageError: When there is neither; the message names those that ship.
+
+    Example:
+        >>> find_recipe("hippocampus").name
+        'hippocampus.toml'
+    """
+    shipped = Path(__file__).parent / "recipes"
+    for path in (Path(name), shipped / f"{name}.toml"):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))
+    raise UsageError(name, f"is no recipe file, nor one that ships ({names})", "correct the name")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file, or say in one line why not."""
     try:

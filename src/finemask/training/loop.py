@@ -34,7 +34,7 @@ from finemask.methods import METHODS, Method, create, default_recipe
 from finemask.pairs.batches import Batch, PairDataset, collate
 from finemask.pairs.degradation import Pair
 from finemask.progress import Track, silent
-from finemask.recipe import Recipe, Task, TrainSettings, read_toml
+from finemask.recipe import Recipe, Task, TrainSettings, find_recipe, read_toml
 from finemask.runs import Run, load_run
 from finemask.training.job import Job, claim_folder, draw, read_samples, restore, save
 from finemask.training.log import Log
@@ -66,7 +66,8 @@ def train(
         data: Data set, in any layout that ``load_dataset`` reads.
         out: Run folder to write.
         method: Name in ``METHODS``.
-        recipe: Recipe file or value; what it leaves open takes the method's defaults.
+        recipe: File, name of one that ships, or value; what it leaves open takes the
+            method's defaults.
         settings: ``key=value`` changes, applied last.
         scale: HR voxels for each LR voxel, one number or one an axis.
         split: A ``splits.json`` to use instead of making one.
@@ -135,7 +136,7 @@ def resolve_recipe(
     if isinstance(recipe, Recipe):
         given = recipe.to_dict()
     elif recipe is not None:
-        given = read_toml(Path(recipe))
+        given = read_toml(find_recipe(recipe))
     name = method or given.get("method") or "unet"
     task = Task(
         dims=dataset.dims,

@@ -1,0 +1,1 @@
+"""Recipes that ship: TOML files with settings that were run and measured."""

@@ -1,0 +1,70 @@
+"""Every recipe that ships parses, says where it was measured, and trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import finemask
+from finemask.datasets import make_phantoms
+from finemask.errors import UsageError
+from finemask.methods import METHODS
+from finemask.recipe import Recipe, find_recipe, read_toml
+from finemask.training.loop import train
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((Path(finemask.__file__).parent / "recipes").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("recipes")
+    return {
+        2: make_phantoms(folder / "two", kind="ultrasound", cases=5, size=(64, 64)),
+        3: make_phantoms(folder / "three", kind="nodules", cases=5, size=(16, 32, 32)),
+    }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_shipped_recipe_trains_two_steps(
+    path: Path, data: dict[int, Path], tmp_path: Path
+) -> None:
+    three = len(read_toml(path).get("pairs", {}).get("crop", [])) == 3 or "hippo" in path.stem
+    run = train(
+        data[3 if three else 2],
+        tmp_path / "run",
+        recipe=path.stem,
+        settings=["steps=2", "validate_cases=1", "config.width=4"],
+    )
+    assert run.meta["step"] in (1, 2)
+    for section, values in read_toml(path).items():
+        for key, value in values.items():
+            if key != "steps":
+                kept = getattr(getattr(run.recipe, section), key)
+                assert (list(kept) if isinstance(kept, tuple) else kept) == value
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_a_shipped_recipe_points_to_its_measurement(path: Path) -> None:
+    page = path.read_text().split("see ")[1].split(":")[0].split("\n")[0].rstrip(".")
+    assert (ROOT / page).exists()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_complete_recipe_of_every_method_reads_back(name: str) -> None:
+    import tomllib
+
+    from finemask.methods import create, default_recipe
+    from finemask.recipe import Task
+
+    for dims in METHODS[name].dims:
+        recipe = default_recipe(name, Task(dims=dims, scale=(2,)))
+        again = Recipe.from_dict(tomllib.loads(recipe.to_toml()))
+        assert again == recipe
+        create(again)
+
+
+def test_an_unknown_recipe_names_those_that_ship() -> None:
+    with pytest.raises(UsageError, match="hippocampus"):
+        find_recipe("hipocampus")
