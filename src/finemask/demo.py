@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from finemask.datasets import Dataset, load_dataset, make_phantoms, make_split
-from finemask.errors import DataError
+from finemask.errors import UsageError
 from finemask.evaluation.cohort import evaluate
 from finemask.inference.cohort import predict
 from finemask.io import read_labels
@@ -28,6 +29,8 @@ from finemask.training.loop import train
 
 METHODS_SHOWN = ("unet", "dsrl")
 SCALE = (4, 4)
+MADE_HERE = ("phantoms", "runs", "masks", "scores", "splits.json", "report.html")
+"""Everything that a demo writes into its folder, and all that another one may remove."""
 
 
 def run_demo(
@@ -48,20 +51,17 @@ def run_demo(
         cases: Phantoms to make.
         kind: What the phantoms show, see ``make_phantoms``.
         seed: Of phantoms and networks.
-        overwrite: Replace what an earlier demo left.
+        overwrite: Replace what an earlier demo left; whatever else is there stays.
         progress: Shows how far the work is.
 
     Returns:
         The table of results, and where the report is.
 
     Raises:
-        DataError: When the folder holds something and may not be replaced.
+        UsageError: When the folder holds something and may not be replaced.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        if not overwrite or not (out / "phantoms").is_dir():
-            raise DataError(out, "is not empty", "give another --out, or pass --overwrite")
-        shutil.rmtree(out)
+    _make_room(out, overwrite)
     data = make_phantoms(out / "phantoms", kind=kind, cases=cases, seed=seed)
     dataset = load_dataset(data)
     split = make_split(dataset)
@@ -95,6 +95,37 @@ def run_demo(
         ],
     )
     return f"{format_table(results)}\n\nreport: {report}"
+
+
+def _make_room(out: Path, overwrite: bool) -> None:
+    """Remove what an earlier demo made, and nothing else; refuse any other folder in use."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(out, "is a file", "give a folder as --out")
+    if not any(out.iterdir()):
+        return
+    if not _is_demo(out):
+        raise UsageError(out, "is not empty, and no demo made it", "give another --out")
+    if not overwrite:
+        raise UsageError(
+            out, "is not empty, it holds a demo", "give another --out, or pass --overwrite"
+        )
+    # The phantoms say whose folder this is, so they go last, should this be interrupted.
+    for path in (out / name for name in reversed(MADE_HERE)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether the phantoms in a folder are generated ones, by their own word."""
+    try:
+        about = json.loads((folder / "phantoms" / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("generator") == "finemask phantoms"
 
 
 def score_on_test_cases(
