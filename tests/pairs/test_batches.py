@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -18,7 +18,7 @@ from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
 from finemask.pairs.batches import Batch, PairDataset, Sample, collate
 from finemask.pairs.cache import PreparedCases
-from finemask.pairs.degradation import downsample, make_pair
+from finemask.pairs.degradation import LEAST_SIDE, downsample, make_pair
 from finemask.preparation import prepare
 from finemask.recipe import PairSettings, PrepareSettings
 
@@ -51,7 +51,11 @@ def same(one: Sample, two: Sample) -> bool:
 
 @pytest.mark.parametrize(
     ("shape", "scale", "crop"),
-    [((40, 50), (2, 2), (32, 32)), ((12, 40, 36), (1, 2, 2), (8, 16, 24)), ((9, 9), (4, 2), (16,))],
+    [
+        ((40, 50), (2, 2), (32, 32)),
+        ((12, 40, 36), (1, 2, 2), (8, 16, 24)),
+        ((13, 9), (4, 2), (16,)),
+    ],
 )
 @pytest.mark.parametrize("degrade", ["area", "blur"])
 def test_samples_have_the_shapes_of_the_contract(
@@ -151,6 +155,7 @@ def test_a_still_sample_is_a_window_of_the_matched_pair(degrade: str, normalise:
     st.integers(0, 5),
 )  # fmt: skip
 def test_any_image_fills_any_crop(shape: tuple[int, int], scale: tuple[int, int], n: int) -> None:
+    assume(all(f == 1 or s > (LEAST_SIDE - 1) * f for s, f in zip(shape, scale, strict=True)))
     case = smooth_case(shape, channels=2)
     dataset = PairDataset([case], scale, replace(FULL, crop=(24, 12)), 2, seed=0)
     sample = dataset[n]
@@ -278,6 +283,21 @@ def test_real_lr_images_move_with_their_hr_images(shape: tuple[int, ...]) -> Non
     np.testing.assert_allclose(downsample(sample.image_hr, scale) + 1, sample.image_lr, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalise", ["zscore", "minmax"])
+def test_real_samples_are_windows_of_the_matched_pair(normalise: str) -> None:
+    """Both grids are normalised by the LR image, in training as in validation."""
+    case = smooth_case((48, 40), channels=2)
+    case = replace(case, image=100 + 20 * case.image)
+    settings = replace(STILL, degrade="real", crop=(48, 40))
+    lr = make_pair(case, (2, 2)).lr
+    pair = make_pair(case, (2, 2), settings, lr, normalise=normalise)
+    dataset = PairDataset([case], (2, 2), settings, 2, seed=0, lr_cases=[lr], normalise=normalise)
+    sample = dataset[0]
+    np.testing.assert_allclose(sample.image_hr, pair.hr.image, atol=1e-4)
+    np.testing.assert_allclose(sample.image_lr, pair.lr.image, atol=1e-4)
+    np.testing.assert_allclose(downsample(sample.image_hr, (2, 2)), sample.image_lr, atol=1e-4)
+
+
 def test_crops_follow_the_stride_and_the_data() -> None:
     case = smooth_case((40, 100))
 
@@ -301,6 +321,8 @@ def test_faulty_cases_are_named_before_training() -> None:
         PairDataset([good], (2, 2, 2), STILL, 2, seed=0)
     with pytest.raises(DataError, match="case rgb has 3 channels, the first case has 1"):
         PairDataset([good, smooth_case((9, 9), "rgb", 3)], (2, 2), STILL, 2, seed=0)
+    with pytest.raises(UsageError, match="case good of 40 x 40 voxels .* 1 x 20 at scale 100 x 2"):
+        PairDataset([good], (100, 2), STILL, 2, seed=0)
     with pytest.raises(DataError, match="are none"):
         PairDataset([], (2, 2), STILL, 2, seed=0)
     with pytest.raises(DataError, match="has no LR image of its own"):

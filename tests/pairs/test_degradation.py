@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
 from finemask.case import Case
-from finemask.errors import DataError
+from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
-from finemask.pairs.degradation import context, downsample, lr_normalisation, make_pair, native_pair
+from finemask.pairs.degradation import (
+    LEAST_SIDE,
+    context,
+    downsample,
+    lr_normalisation,
+    make_pair,
+    native_pair,
+)
 from finemask.recipe import PairSettings
 
 AREA, BLUR, REAL = (PairSettings(degrade=d) for d in ("area", "blur", "real"))
@@ -25,12 +32,13 @@ RNG = np.random.default_rng(0)
 @st.composite
 def cases_and_scales(draw: st.DrawFn) -> tuple[Case, tuple[int, ...]]:
     n = draw(st.sampled_from([2, 3]))
-    shape = draw(st.tuples(*[st.integers(1, 13)] * n))
+    scale = draw(st.tuples(*[st.integers(1, 4)] * n))
+    least = [1 if f == 1 else (LEAST_SIDE - 1) * f + 1 for f in scale]
+    shape = draw(st.tuples(*[st.integers(low, max(low, 13) + 2) for low in least]))
     spacing = draw(st.tuples(*[st.floats(0.3, 4.0)] * n))
     geometry = Geometry.regular(shape, spacing, (-7.0,) * n).flipped(draw(st.integers(0, n - 1)))
     image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     truth = np.random.default_rng(1).integers(0, 2, shape)
-    scale = draw(st.tuples(*[st.integers(1, 4)] * n))
     return Case("a", image, geometry, truth=truth, group="p1", source=Path("a.png")), scale
 
 
@@ -179,6 +187,39 @@ def test_normalised_as_a_users_lr_image_will_be() -> None:
     offset, gain = lr_normalisation(case, (2, 2), AREA, "zscore")
     expected = (image - offset.reshape(2, 1, 1)) * gain.reshape(2, 1, 1)
     np.testing.assert_allclose(pair.hr.image, expected, atol=1e-5)
+
+
+def test_real_pairs_are_normalised_as_the_lr_image_alone() -> None:
+    """An LR image that is the block mean stays it: no constant contrast between the two."""
+    image = RNG.normal(5, 3, (2, 32, 32)).astype(np.float32)
+    case = Case("a", image, Geometry.regular((32, 32)))
+    lr = make_pair(case, (4, 4)).lr
+    pair = make_pair(case, (4, 4), REAL, lr, normalise="zscore")
+    np.testing.assert_allclose(pair.lr.image.std((1, 2)), 1, atol=1e-5)
+    np.testing.assert_allclose(downsample(pair.hr.image, (4, 4)), pair.lr.image, atol=1e-5)
+    assert pair.hr.image.std() > 2  # block means of 16 voxels vary a quarter as much
+    offset, gain = lr_normalisation(case, (4, 4), REAL, "zscore", lr)
+    expected = (image - offset.reshape(2, 1, 1)) * gain.reshape(2, 1, 1)
+    np.testing.assert_allclose(pair.hr.image, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [AREA, BLUR, REAL])
+def test_a_scale_that_leaves_no_image_is_refused(settings: PairSettings) -> None:
+    geometry = Geometry.regular((64, 64))
+    case = Case("a", np.ones((1, 64, 64), np.float32), geometry, source=Path("a.png"))
+
+    def pair_at(scale: tuple[int, int]) -> object:
+        coarse = replace(geometry.resized([-(-64 // f) for f in scale]), unit="px")
+        lr = Case("a", np.ones((1, *coarse.shape), np.float32), coarse)
+        return make_pair(case, scale, settings, lr)
+
+    with pytest.raises(
+        UsageError, match=r"a\.png: case a of 64 x 64 voxels .* 4 x 3 at scale 16 x 25"
+    ):
+        pair_at((16, 25))
+    pair_at((16, 16))
+    flat = Case("a", np.ones((1, 1, 64), np.float32), Geometry.regular((1, 64)))
+    assert make_pair(flat, (1, 2)).lr.geometry.shape == (1, 32)
 
 
 def test_native_pair_refines_the_grid_only() -> None:

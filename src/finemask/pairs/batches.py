@@ -28,6 +28,7 @@ from finemask.pairs.augmentation import (
 )
 from finemask.pairs.degradation import (
     Normalise,
+    check_sides,
     context,
     downsample,
     lr_normalisation,
@@ -137,12 +138,14 @@ class PairDataset(Dataset[Sample]):
         guide: The method's own.
         crop: HR window; ``None`` takes ``settings.crop``, or else `default_crop`.
         stride: LR sides of a sample are multiples of this.
-        lr_cases: The data set's own LR images in the same order, for ``degrade="real"``.
+        lr_cases: The data set's own LR images in the same order, for ``degrade="real"``;
+            in the units of ``cases``, so neither normalised alone.
         normalise: As in `make_pair`; give the same there.
 
     Raises:
         DataError: On a case that does not fit the task.
-        UsageError: On a crop that does not fit the scale.
+        UsageError: On a crop that does not fit the scale, or a scale that leaves a
+            case too few LR voxels.
     """
 
     def __init__(
@@ -193,13 +196,14 @@ class PairDataset(Dataset[Sample]):
         first = [b - m for b, m in zip(start, margin, strict=True)]
         size = [s + 2 * m for s, m in zip(self.crop, margin, strict=True)]
         image, target = self._window(case, first, size, warp)
-        rescale(image, facts.gain * contrast, brightness - facts.offset * facts.gain * contrast)
+        shift = brightness - facts.offset * facts.gain * contrast
+        rescale(image, facts.gain * contrast, shift)
         if self.lr_cases is None:
             image_lr = inner(downsample(image, self.scale, self.settings), around)
             image_lr = noisy(np.flip(image_lr, flips), self.settings.noise, rng)
         else:
             image_lr = self._real_lr(self.lr_cases[index], start, warp)
-            rescale(image_lr, *np.full((2, len(image_lr)), [[contrast], [brightness]]))
+            rescale(image_lr, facts.gain * contrast, shift)
             image_lr = np.flip(image_lr, flips)
         image_hr = np.ascontiguousarray(np.flip(inner(image, margin), flips))
         return Sample(
@@ -229,6 +233,7 @@ class PairDataset(Dataset[Sample]):
                     "give every case the same channels",
                 )
             check_labels(case, self.settings, self.foreground)
+            check_sides(case, self.scale)
             if self.settings.degrade == "real":
                 lr_case = None if self.lr_cases is None else self.lr_cases[index]
                 make_pair(case, self.scale, self.settings, lr_case)
@@ -251,8 +256,11 @@ class PairDataset(Dataset[Sample]):
                 labels = labels_of(case, self.settings)
                 lesions = find_lesions(lesion_masks(labels, self.settings, self.foreground))
             offset, gain = np.zeros(len(case.image)), np.ones(len(case.image))
-            if self.normalise != "none" and self.settings.degrade != "real":
-                offset, gain = lr_normalisation(case, self.scale, self.settings, self.normalise)
+            if self.normalise != "none":
+                lr_case = None if self.lr_cases is None else self.lr_cases[index]
+                offset, gain = lr_normalisation(
+                    case, self.scale, self.settings, self.normalise, lr_case
+                )
             self._facts[index] = _Facts(lesions, offset, gain)
         return self._facts[index]
 

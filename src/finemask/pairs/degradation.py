@@ -17,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from finemask.case import Case
-from finemask.errors import DataError
+from finemask.errors import DataError, UsageError
 from finemask.preparation import (
     block_mean,
     normalisation,
@@ -32,6 +32,9 @@ Normalise = Literal["zscore", "minmax", "none"]
 
 BLUR_REACH = 3.0
 """Standard deviations after which the Gaussian of ``blur`` is cut off."""
+
+LEAST_SIDE = 4
+"""Fewest LR voxels along a coarsened axis: fewer show no anatomy to learn from."""
 
 
 def downsample(
@@ -156,19 +159,23 @@ def make_pair(
         normalise: ``zscore`` or ``minmax`` normalise both images by the
             statistics of the LR image, which is all that a user's LR image
             will offer at prediction; ``none`` leaves the intensities alone.
+            A real LR image and its HR image must come in the same units: two
+            images that were each normalised alone differ by a constant contrast.
 
     Raises:
         DataError: When the real LR image is missing or covers another extent.
+        UsageError: When the scale leaves too few LR voxels.
 
     Example:
         >>> from finemask.geometry import Geometry
-        >>> picture = np.arange(10, dtype=np.float32).reshape(1, 2, 5)
-        >>> pair = make_pair(Case("a", picture, Geometry.regular((2, 5))), (2, 2))
-        >>> pair.lr.image.tolist(), pair.hr.geometry.shape
-        ([[[3.0, 5.0, 6.5]]], (2, 6))
+        >>> picture = np.arange(14, dtype=np.float32).reshape(1, 2, 7)
+        >>> pair = make_pair(Case("a", picture, Geometry.regular((2, 7))), (1, 2))
+        >>> pair.lr.image[0, 0].tolist(), pair.hr.geometry.shape
+        ([0.5, 2.5, 4.5, 6.0], (2, 8))
     """
     if settings.degrade == "real":
-        return _real_pair(case, scale, lr_case)
+        return _real_pair(case, scale, lr_case, normalise)
+    check_sides(case, scale)
     hr = _filled(case, scale)
     image_lr = downsample(hr.image, scale, settings)
     offset, gain = normalisation(image_lr, PrepareSettings(normalise=normalise))
@@ -179,10 +186,17 @@ def make_pair(
 
 
 def lr_normalisation(
-    case: Case, scale: Sequence[int], settings: PairSettings, normalise: Normalise
+    case: Case,
+    scale: Sequence[int],
+    settings: PairSettings,
+    normalise: Normalise,
+    lr_case: Case | None = None,
 ) -> tuple[Float[ndarray, " c"], Float[ndarray, " c"]]:
     """Offset and gain that normalise the LR image of a case; `make_pair` applies them to both."""
-    image_lr = downsample(_filled(case, scale).image, scale, settings)
+    if settings.degrade == "real":
+        image_lr = _own_lr(case, lr_case).image
+    else:
+        image_lr = downsample(_filled(case, scale).image, scale, settings)
     return normalisation(image_lr, PrepareSettings(normalise=normalise))
 
 
@@ -198,16 +212,47 @@ def native_pair(case: Case, scale: Sequence[int]) -> Pair:
     return Pair(lr=replace(case, truth=None, soft=None, readers=None), hr=hr)
 
 
-def _real_pair(case: Case, scale: Sequence[int], lr_case: Case | None) -> Pair:
+def _real_pair(
+    case: Case, scale: Sequence[int], lr_case: Case | None, normalise: Normalise
+) -> Pair:
+    lr_case = _own_lr(case, lr_case)
+    check_extents(case, scale, lr_case)
+    check_sides(case, scale)
+    offset, gain = normalisation(lr_case.image, PrepareSettings(normalise=normalise))
+    hr = _extended(case, [n * f for n, f in zip(lr_case.geometry.shape, scale, strict=True)])
+    hr = replace(hr, image=normalised(hr.image, offset, gain))
+    return Pair(lr=_lr_of(hr, normalised(lr_case.image, offset, gain), scale), hr=hr)
+
+
+def _own_lr(case: Case, lr_case: Case | None) -> Case:
     if lr_case is None:
         raise DataError(
             subject(case),
             f"case {case.name} has no LR image of its own, which pairs.degrade=real needs",
             "name one in the data set, or set pairs.degrade=area",
         )
-    check_extents(case, scale, lr_case)
-    hr = _extended(case, [n * f for n, f in zip(lr_case.geometry.shape, scale, strict=True)])
-    return Pair(lr=_lr_of(hr, lr_case.image, scale), hr=hr)
+    return lr_case
+
+
+def check_sides(case: Case, scale: Sequence[int]) -> None:
+    """Make sure that an LR image keeps `LEAST_SIDE` voxels along every axis it is coarser on.
+
+    Raises:
+        UsageError: Naming the case, its size and the scale.
+    """
+    shape = case.geometry.shape
+    sides = tuple(-(-n // f) for n, f in zip(shape, scale, strict=True))
+    if any(f > 1 and side < LEAST_SIDE for side, f in zip(sides, scale, strict=True)):
+        raise UsageError(
+            subject(case),
+            f"case {case.name} of {_by(shape)} voxels would have an LR image of {_by(sides)} at "
+            f"scale {_by(scale)}; a coarsened side needs at least {LEAST_SIDE}",
+            "lower the scale, or leave the case out",
+        )
+
+
+def _by(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))
 
 
 def check_extents(case: Case, scale: Sequence[int], lr_case: Case) -> None:
