@@ -28,11 +28,13 @@ import torch
 from finemask.case import Case
 from finemask.datasets.phantoms.make import make_phantom
 from finemask.pairs.batches import PairDataset
+from finemask.pairs.targets import target_of
 from finemask.preparation import prepare
 from finemask.recipe import PairSettings, PrepareSettings
 from startup import machine, monai_version, ratio, table
 
 SCALE = 2
+CASES = 6
 Draw = Callable[[int], Any]
 
 
@@ -102,7 +104,7 @@ def monai_samples(cases: Sequence[Case], setting: Setting) -> Draw:
             ["image_lr"], spatial_size=[s // SCALE for s in setting.crop], mode="area"
         ),
     ]
-    items = [{"image": case.image, "label": case.truth[None]} for case in cases]
+    items = [{"image": case.image, "label": target_of(case, settings, 1)} for case in cases]
     cached = data.CacheDataset(items, transforms.Compose(chain), progress=False)
     return lambda number: cached[number % len(items)]
 
@@ -121,9 +123,6 @@ def measure(draws: dict[str, Draw], setting: Setting, rounds: int) -> dict[str, 
                 draw(next(numbers[side]))
             times[side].append(1000 * (perf_counter() - started) / setting.samples)
     return times
-
-
-CASES = 6
 
 
 def main() -> None:

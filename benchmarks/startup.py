@@ -48,7 +48,7 @@ def machine(threads: int | None = None) -> str:
         model = next((s.partition(": ")[2] for s in lines if s.startswith("model name")), model)
     parts = [
         f"{model}, {len(os.sched_getaffinity(0))} cores",
-        f"{threads} threads" if threads else "threads as torch chooses",
+        f"threads: {threads or 'as torch chooses'}",
         f"Python {platform.python_version()}, torch {version('torch')}",
         f"MONAI {monai_version() or 'absent: its rows are left out (pip install monai)'}",
         f"load {os.getloadavg()[0]:.1f}",
