@@ -20,6 +20,10 @@ class FinemaskError(Exception):
         self.subject, self.what, self.fix = fspath(subject), what, fix
         super().__init__(" ".join(f"{self.subject}: {what}; {fix}".split()))
 
+    def __reduce__(self) -> tuple[type[FinemaskError], tuple[str, str, str]]:
+        """Survive the way from a worker process to its parent."""
+        return type(self), (self.subject, self.what, self.fix)
+
 
 class DataError(FinemaskError):
     """An input file or data set that cannot be used as it is."""

@@ -8,6 +8,7 @@ Unknown keys are errors, so a misspelt option never passes silently.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,19 @@ from typing import Any, Literal, TypeVar
 from finemask.errors import UsageError
 
 T = TypeVar("T")
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+"""Lightning Fabric's names of what a network is trained in."""
+
+
+def _check_ranges(section: str, settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse numbers outside ``(least, most)``, both included."""
+    for key, (least, most) in ranges.items():
+        value = getattr(settings, key)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not least <= number <= most:
+                wanted = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+                raise UsageError(f"{section}.{key}", f"is {number}, needs {wanted}", "change it")
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,19 @@ class PairSettings:
     warp_probability: float = 0.5
     target: Literal["hard", "soft", "readers"] = "hard"
 
+    def __post_init__(self) -> None:
+        ranges = {
+            "blur_sigma": (0.0, math.inf),
+            "noise": (0.0, math.inf),
+            "crop": (1.0, math.inf),
+            "lesion_fraction": (0.0, 1.0),
+            "rotation_deg": (0.0, 180.0),
+            "zoom": (0.0, 0.9),
+            "intensity": (0.0, 0.9),
+            "warp_probability": (0.0, 1.0),
+        }
+        _check_ranges("pairs", self, ranges)
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -174,6 +201,28 @@ class TrainSettings:
     workers: int = 0
     max_bad_steps: int = 10
     tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        at_least_nothing = (
+            *("steps", "epochs", "minutes", "learning_rate", "weight_decay", "poly_power"),
+            *("warmup_steps", "clip_norm", "validate_every", "validate_cases", "patience"),
+            *("seed", "workers"),
+        )
+        at_least_one = (
+            "batch_size",
+            "accumulate",
+            "plateau_patience",
+            "log_every",
+            "max_bad_steps",
+        )
+        ranges: dict[str, tuple[float, float]] = dict.fromkeys(at_least_nothing, (0.0, math.inf))
+        ranges |= dict.fromkeys(at_least_one, (1.0, math.inf))
+        ranges |= dict.fromkeys(("momentum", "betas", "ema"), (0.0, 1.0))
+        _check_ranges("train", self, ranges)
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                "train.precision", f"is {self.precision!r}", f"choose {', '.join(PRECISIONS)}"
+            )
 
 
 @dataclass(frozen=True)

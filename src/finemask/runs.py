@@ -50,7 +50,12 @@ def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
     if not (folder / "recipe.toml").is_file():
         raise DataError(folder, "is no run folder (no recipe.toml)", "give what train wrote")
     recipe = Recipe.load(folder / "recipe.toml")
-    checkpoint = load_checkpoint(folder / "checkpoints" / which)
+    checkpoints = folder / "checkpoints"
+    if which == "best" and not (checkpoints / "best").exists() and (checkpoints / "last").exists():
+        raise DataError(
+            folder, "was stopped before its first validation", "go on with train --resume"
+        )
+    checkpoint = load_checkpoint(checkpoints / which)
     with torch.random.fork_rng():  # building a network must not disturb the caller's seed
         method = create(recipe)
     load_weights(method, checkpoint.weights(), checkpoint.path)
@@ -60,6 +65,6 @@ def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
         recipe=recipe,
         method=method,
         segmenter=method.deploy().eval(),
-        threshold=float(checkpoint.meta.get("threshold", 0.5)),
+        threshold=float(checkpoint.meta["threshold"]),
         meta=checkpoint.meta,
     )

@@ -22,10 +22,18 @@ from finemask.training.checkpoint import (
     verify_checkpoint,
 )
 
+META = {
+    "score": 0.5,
+    "threshold": 0.5,
+    "metric": "dice",
+    "versions": {"torch": torch.__version__},
+    "data_fingerprint": "abc",
+}
+
 
 def save(folder: Path, step: int) -> None:
     weights = {"weight": torch.full((2, 2), float(step))}
-    save_checkpoint(folder, weights, {"step": step}, {"random": torch.get_rng_state()})
+    save_checkpoint(folder, weights, {**META, "step": step}, {"random": torch.get_rng_state()})
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -60,6 +68,27 @@ def test_bad_metadata_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "last" / "meta.json").write_text(text)
     with pytest.raises(DataError, match="meta.json"):
         verify_checkpoint(tmp_path / "last")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threshold", "high"), ("threshold", 0), ("score", []), ("versions", None)]
+)
+def test_metadata_of_the_wrong_kind_is_one_line(tmp_path: Path, key: str, value: object) -> None:
+    save(tmp_path / "last", 1)
+    path = tmp_path / "last" / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DataError, match=key):
+        verify_checkpoint(tmp_path / "last")
+
+
+def test_too_little_space_is_seen_before_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "last", 1)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
+    with pytest.raises(DataError, match="space"):
+        save(tmp_path / "last", 2)
+    assert load_checkpoint(tmp_path / "last").step == 1
 
 
 def test_a_checksum_list_cannot_name_other_files(tmp_path: Path) -> None:
@@ -102,7 +131,7 @@ def test_disk_full_keeps_the_one_before(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match="No space"):
         save(tmp_path / "last", 2)
     assert load_checkpoint(tmp_path / "last").step == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last"]

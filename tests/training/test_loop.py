@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from finemask.datasets import make_phantoms
 from finemask.errors import DataError, UsageError
+from finemask.methods import METHODS
 from finemask.recipe import Recipe
 from finemask.runs import load_run
 from finemask.training import loop as module
@@ -154,14 +155,14 @@ def test_accumulation_steps_like_the_larger_batch(data: Path, tmp_path: Path) ->
 def test_a_diverging_run_stops_and_is_never_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.METHODS["unet"].losses
+    real = METHODS["unet"].losses
     count = iter(range(1000))
 
     def losses(self: torch.nn.Module, *arguments: object) -> dict[str, torch.Tensor]:
         parts = real(self, *arguments)  # type: ignore[arg-type]
         return {k: v * (1 if next(count) < 8 else float("nan")) for k, v in parts.items()}
 
-    monkeypatch.setattr(module.METHODS["unet"], "losses", losses)
+    monkeypatch.setattr(METHODS["unet"], "losses", losses)
     with pytest.raises(TrainingError, match="diverged: 3 steps"):
         train(data, tmp_path / "run", settings=(*QUICK, "steps=20", "max_bad_steps=3"))
     best = load_run(tmp_path / "run")
@@ -172,14 +173,14 @@ def test_a_diverging_run_stops_and_is_never_best(
 def test_single_bad_steps_are_skipped_and_counted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.METHODS["unet"].losses
+    real = METHODS["unet"].losses
     count = iter(range(1000))
 
     def losses(self: torch.nn.Module, *arguments: object) -> dict[str, torch.Tensor]:
         factor = float("inf") if next(count) == 1 else 1.0
         return {k: v * factor for k, v in real(self, *arguments).items()}  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module.METHODS["unet"], "losses", losses)
+    monkeypatch.setattr(METHODS["unet"], "losses", losses)
     run = train(data, tmp_path / "run", settings=QUICK)
     rows = list(csv.DictReader((run.path / "log.csv").open()))
     assert [row["skipped_steps"] for row in rows] == ["1"] * len(rows)
@@ -210,6 +211,106 @@ def test_existing_folders_are_kept(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run folder"):
         train(data, out, settings=QUICK, overwrite=True)
     assert (out / "precious.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_that_cannot_start_leaves_what_was_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    out = tmp_path / "run"
+    if overwrite:
+        train(data, out, settings=(*QUICK, "steps=1"))
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    for settings in (("precision=foo",), ("learning_rate=-1.0",), ("batch_size=0",), ("steps=0",)):
+        with pytest.raises(UsageError):
+            train(data, out, settings=(*QUICK, *settings), overwrite=overwrite)
+    with pytest.raises(UsageError, match="cannot be had"):
+        train(data, out, settings=QUICK, overwrite=overwrite, accelerator="abacus")
+
+    def fail(*_: object) -> None:
+        raise DataError("a case", "is damaged", "mend it")
+
+    monkeypatch.setattr(module, "read_samples", fail)
+    with pytest.raises(DataError, match="damaged"):
+        train(data, out, settings=QUICK, overwrite=overwrite)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert {p.name for p in tmp_path.iterdir()} == ({"run"} if overwrite else set())
+
+
+def test_a_crash_between_best_and_last_loses_neither(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finemask.training import job
+
+    whole = train(data, tmp_path / "whole", settings=QUICK)
+    real, saved = job.save_checkpoint, []
+
+    def crashing(folder: Path, *arguments: object) -> None:
+        saved.append(folder.name)
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        real(folder, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "save_checkpoint", crashing)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "parts", settings=QUICK)
+    assert saved[:2] == ["best", "last"]
+    resumed = train(data, tmp_path / "parts", resume=True)
+    assert contents(resumed.path) == contents(whole.path)
+
+
+def test_resume_keeps_the_recipe_and_may_go_further(data: Path, tmp_path: Path) -> None:
+    run = train(data, tmp_path / "run", settings=(*QUICK, "steps=3"))
+    for options in ({"method": "dsrl"}, {"scale": (4,)}, {"settings": ["learning_rate=0.5"]}):
+        with pytest.raises(UsageError, match=r"keeps"):
+            train(data, run.path, resume=True, **options)  # type: ignore[arg-type]
+    longer = train(data, run.path, resume=True, settings=["steps=6"])
+    rows = list(csv.DictReader((run.path / "log.csv").open()))
+    assert rows[-1]["step"] == "6"
+    assert longer.recipe.train.steps == 6
+
+
+def test_a_run_stopped_before_its_first_validation_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 1)
+        with pytest.raises(Interrupted):
+            train(data, tmp_path / "run", settings=QUICK)
+    with pytest.raises(DataError, match="--resume"):
+        load_run(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert train(data, tmp_path / "run", resume=True).meta["step"] in (3, 6)
+
+
+def test_answers_that_are_not_finite_are_divergence(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "learning_rate=1e30", "clip_norm=0.0", "max_bad_steps=50", "steps=30")
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train(data, tmp_path / "run", settings=settings)
+
+
+def test_an_error_in_one_of_several_processes_keeps_its_words(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "learning_rate=1e30", "clip_norm=0.0", "max_bad_steps=2", "steps=30")
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train(data, tmp_path / "run", settings=settings, accelerator="cpu", devices=2)
+
+
+def test_without_validation_cases_the_last_weights_are_kept(data: Path, tmp_path: Path) -> None:
+    names = sorted(p.stem for p in (data / "images").iterdir())
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": names[:4], "val": [], "test": names[4:]}))
+    run = train(data, tmp_path / "run", settings=QUICK, split=split)
+    assert run.meta["score"] is None
+    assert run.meta["step"] == 6
+    assert run.threshold == 0.5
+
+
+def test_unknown_or_contradicting_task_keys_are_errors(data: Path, tmp_path: Path) -> None:
+    for text, said in (("scal = 4", "unknown key scal"), ("channels = 3", "the data set has 1")):
+        (tmp_path / "r.toml").write_text(f"[task]\n{text}\n")
+        with pytest.raises(UsageError, match=said):
+            train(data, tmp_path / "run", recipe=tmp_path / "r.toml", settings=QUICK)
 
 
 def test_resume_refuses_other_data(data: Path, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ place, so a crash at any moment leaves at least one that verifies.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from finemask.io.files import sha256
 
 FORMAT = 1
 _FILES = ("model.safetensors", "state.safetensors")
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "score": lambda v: v is None or isinstance(v, (int, float)),
+    "threshold": lambda v: isinstance(v, (int, float)) and 0 < v <= 1,
+    "metric": lambda v: isinstance(v, str),
+    "versions": lambda v: isinstance(v, dict),
+    "data_fingerprint": lambda v: isinstance(v, str),
+}
+"""What the metadata must say beside step and checksums, and how it must look."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +71,17 @@ def save_checkpoint(
     """
     new, old = _beside(folder, "new"), _beside(folder, "old")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     try:
-        for name, tensors in zip(_FILES, (weights, state), strict=True):
-            if tensors is not None:
-                save_file({k: v.detach().contiguous() for k, v in tensors.items()}, new / name)
-                _flush(new / name)
-        sums = {name: sha256(new / name) for name in _FILES if (new / name).exists()}
-        text = json.dumps({"format": FORMAT, **meta, "sha256": sums}, indent=2)
-        (new / "meta.json").write_text(text + "\n", encoding="utf-8")
-        _flush(new / "meta.json")
-    except BaseException:
+        new.mkdir(parents=True)
+        _write(new, weights, meta, state)
+    except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, (OSError, SafetensorError)):
+            raise DataError(
+                folder,
+                f"cannot be written ({error}); the checkpoint before it is kept",
+                "free some space or mend the folder, then go on with --resume",
+            ) from error
         raise
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -81,6 +89,25 @@ def save_checkpoint(
     os.replace(new, folder)
     _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None,
+) -> None:
+    needed = sum(t.nbytes for t in (*weights.values(), *(state or {}).values()))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for name, tensors in zip(_FILES, (weights, state), strict=True):
+        if tensors is not None:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, folder / name)
+            _flush(folder / name)
+    sums = {name: sha256(folder / name) for name in _FILES if (folder / name).exists()}
+    text = json.dumps({"format": FORMAT, **meta, "sha256": sums}, indent=2, allow_nan=False)
+    (folder / "meta.json").write_text(text + "\n", encoding="utf-8")
+    _flush(folder / "meta.json")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -112,6 +139,9 @@ def verify_checkpoint(folder: Path) -> Checkpoint:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         sums = dict(meta["sha256"])
         step = int(meta["step"])
+        wrong = [key for key, fits in _FIELDS.items() if not fits(meta[key])]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {meta[wrong[0]]!r}")
     except FileNotFoundError as error:
         raise DataError(
             folder, "holds no checkpoint (meta.json is missing)", "train, or give a run folder"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -50,8 +51,14 @@ class Job:
     fingerprint: str
 
 
-def claim_folder(out: Path, overwrite: bool) -> None:
-    """Make the run folder, or refuse the one that is there."""
+@contextmanager
+def claimed(out: Path, overwrite: bool) -> Iterator[None]:
+    """Make a run folder; when nothing comes of it, what it replaced is put back.
+
+    Raises:
+        UsageError: When there is something that may not be replaced.
+    """
+    old = out.with_name(f".{out.name}.replaced")
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file, a run is a folder", "choose another --out")
     if out.exists() and any(out.iterdir()):
@@ -59,21 +66,30 @@ def claim_folder(out: Path, overwrite: bool) -> None:
             raise UsageError(out, "is not empty", "pass --resume, --overwrite or another --out")
         if not (out / "recipe.toml").exists():
             raise UsageError(out, "is no run folder, so nothing is deleted", "choose another --out")
-        shutil.rmtree(out)
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
             out, f"cannot be made ({error.strerror})", "choose another --out"
         ) from error
+    try:
+        yield
+    finally:
+        if not (out / "checkpoints").exists():
+            shutil.rmtree(out, ignore_errors=True)
+            if old.exists():
+                old.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def read_samples(job: Job, method: Method) -> tuple[PairDataset, list[Pair]]:
-    """Training samples without end, and whole-image pairs of the validation cases."""
+def read_samples(job: Job, method: Method) -> PairDataset:
+    """Training samples without end."""
     recipe = job.recipe
     real = recipe.pairs.degrade == "real"
     cases = prepared(job, job.split.train)
-    samples = PairDataset(
+    return PairDataset(
         cases,
         recipe.task.scale,
         recipe.pairs,
@@ -84,15 +100,20 @@ def read_samples(job: Job, method: Method) -> tuple[PairDataset, list[Pair]]:
         lr_cases=prepared(job, job.split.train, lr=True) if real else None,
         normalise=recipe.prepare.normalise,
     )
+
+
+def read_holdout(job: Job) -> list[Pair]:
+    """Whole-image pairs of the validation cases."""
+    recipe = job.recipe
     names = job.split.val[: recipe.train.validate_cases or None]
+    real = recipe.pairs.degrade == "real"
     lr_cases = prepared(job, names, lr=True) if real else [None] * len(names)
-    holdout = [
+    return [
         make_pair(
             case, recipe.task.scale, recipe.pairs, lr_case, normalise=recipe.prepare.normalise
         )
         for case, lr_case in zip(prepared(job, names), lr_cases, strict=True)
     ]
-    return samples, holdout
 
 
 def prepared(job: Job, names: Sequence[str], lr: bool = False) -> PreparedCases:
@@ -154,27 +175,35 @@ def save(
         "data_fingerprint": job.fingerprint,
     }
     folder = job.out / "checkpoints"
+    # Best comes first: after a crash between the two, resuming from the last one finds it again.
+    if at.best_step == at.step:
+        save_checkpoint(folder / "best", weights, meta)
     save_checkpoint(
         folder / "last", weights, {**meta, "standing": asdict(at), "optimisers": groups}, state
     )
-    if at.best_step == at.step:
-        save_checkpoint(folder / "best", weights, meta)
 
 
 def restore(
     job: Job, method: Method, averaged: Method, optimisers: Mapping[str, optim.Optimizer]
 ) -> Standing:
-    """Bring everything back to where ``last`` left it."""
+    """Bring everything back to where ``last`` left it, or to the start when there is none yet."""
+    if not (job.out / "checkpoints").exists():
+        return Standing()
     checkpoint = load_checkpoint(job.out / "checkpoints" / "last")
     weights, state = checkpoint.weights(), checkpoint.state()
     load_weights(averaged, weights, checkpoint.path)
     if averaged is not method:
         raw = {k.removeprefix("raw/"): v for k, v in state.items() if k.startswith("raw/")}
         load_weights(method, raw, checkpoint.path)
-    for player, optimiser in optimisers.items():
-        unpack_optimiser(player, optimiser, state, checkpoint.meta["optimisers"][player])
-    torch.set_rng_state(state["random"])
-    return Standing(**checkpoint.meta["standing"])
+    try:
+        for player, optimiser in optimisers.items():
+            unpack_optimiser(player, optimiser, state, checkpoint.meta["optimisers"][player])
+        torch.set_rng_state(state["random"])
+        return Standing(**checkpoint.meta["standing"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            checkpoint.path, f"lacks what resuming needs ({error})", "train again"
+        ) from error
 
 
 def draw(job: Job, method: Method, holdout: Sequence[Pair]) -> None:

@@ -9,37 +9,49 @@ in the data is its step, and the rest of its state is in the checkpoint.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, optim
-from torch.utils.data import DataLoader, Sampler
 
 from finemask.datasets import Dataset, Split, load_dataset, make_split
-from finemask.errors import DataError, UsageError
+from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io.files import write_text
-from finemask.methods import METHODS, Method, create, default_recipe
-from finemask.pairs.batches import Batch, PairDataset, collate
+from finemask.methods import Method, create
+from finemask.pairs.batches import Batch
 from finemask.pairs.degradation import Pair
 from finemask.progress import Track, silent
-from finemask.recipe import Recipe, Task, TrainSettings, find_recipe, read_toml
+from finemask.recipe import Recipe, TrainSettings
 from finemask.runs import Run, load_run
-from finemask.training.job import Job, claim_folder, draw, read_samples, restore, save
+from finemask.training.job import (
+    Job,
+    claimed,
+    draw,
+    read_holdout,
+    read_samples,
+    restore,
+    save,
+)
 from finemask.training.log import Log
-from finemask.training.schedule import bound_in_steps, learning_rate_factor, share_done
-from finemask.training.standing import Interrupted, Standing
+from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_factor, share_done
+from finemask.training.setup import (
+    extended,
+    make_fabric,
+    make_loader,
+    make_optimiser,
+    resolve_recipe,
+)
+from finemask.training.standing import Interrupted, Standing, TrainingError
 from finemask.training.validation import Validation, validate
 
 
@@ -90,7 +102,9 @@ def train(
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     fingerprint = dataset.fingerprint()
     if resume:
-        resolved = Recipe.load(out / "recipe.toml")
+        if method or recipe or scale or split or fold:
+            raise UsageError(out, "keeps its recipe and split when resumed", "leave them out")
+        resolved = extended(Recipe.load(out / "recipe.toml"), settings)
         parts = Split.load(out / "splits.json")
         if parts.fingerprint != fingerprint:
             raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
@@ -103,54 +117,28 @@ def train(
             parts = make_split(dataset, fold=fold)
     if not parts.train:
         raise UsageError(dataset.root, "has no training cases in this split", "change the split")
-    create(resolved)  # refuse a wrong recipe before anything is written
-    if not resume:
-        claim_folder(out, overwrite)
-        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
-        parts.save(out / "splits.json")
+    # Whatever can be wrong with the recipe or the machine is found before anything is written.
+    create(resolved)
+    bound_in_steps(resolved.train, len(parts.train), devices)
+    fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
-    several_players = len(METHODS[resolved.method].players) > 1
-    ddp = DDPStrategy(start_method="spawn", find_unused_parameters=several_players)
-    fabric = Fabric(
-        accelerator=accelerator,
-        strategy=ddp if devices > 1 else "auto",
-        devices=devices,
-        precision=resolved.train.precision,  # type: ignore[arg-type]  # Fabric checks it
-    )
-    fabric.launch(partial(run_training, job=job))
+    with nullcontext() if resume else claimed(out, overwrite):
+        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
+        if not resume:
+            parts.save(out / "splits.json")
+        failure: FinemaskError | None = fabric.launch(partial(run_or_tell, job=job))
+        if failure is not None:
+            raise failure
     return load_run(out)
 
 
-def resolve_recipe(
-    dataset: Dataset,
-    method: str | None = None,
-    recipe: str | Path | Recipe | None = None,
-    settings: Sequence[str] = (),
-    scale: Sequence[int] | None = None,
-) -> Recipe:
-    """The complete recipe: method's defaults, then the file, then the settings.
-
-    The data set decides dimension, channels and classes.
-    """
-    given: Mapping[str, Any] = {}
-    if isinstance(recipe, Recipe):
-        given = recipe.to_dict()
-    elif recipe is not None:
-        given = read_toml(find_recipe(recipe))
-    name = method or given.get("method") or "unet"
-    task = Task(
-        dims=dataset.dims,
-        channels=dataset.channels,
-        classes=len(dataset.labels) + 1,
-        scale=tuple(scale or given.get("task", {}).get("scale") or (2,)),
-        class_names=tuple(dataset.labels),
-    )
-    base = default_recipe(name, task).to_dict()
-    for section, values in given.items():
-        if section in ("method", "task"):
-            continue
-        base[section] = {**base[section], **values} if section in base else values
-    return Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+def run_or_tell(fabric: Fabric, job: Job) -> FinemaskError | None:
+    """Train, and carry an error for the user home from whatever process this is."""
+    try:
+        run_training(fabric, job)
+    except FinemaskError as error:
+        return error
+    return None
 
 
 def run_training(fabric: Fabric, job: Job) -> None:
@@ -165,9 +153,10 @@ def run_training(fabric: Fabric, job: Job) -> None:
     method = create(recipe).to(fabric.device)
     optimisers = {player: make_optimiser(method, player, settings) for player in method.players}
     averaged = copy.deepcopy(method) if settings.ema else method
-    samples, holdout = read_samples(job, method)
+    samples = read_samples(job, method)
+    holdout = read_holdout(job) if fabric.is_global_zero else []
     total_steps = bound_in_steps(settings, len(job.split.train), fabric.world_size)
-    validate_every = settings.validate_every or max(1, min(500, (total_steps or 2000) // 20))
+    rhythm = Rhythm(settings, total_steps)
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
     batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
 
@@ -176,7 +165,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     players = dict(zip(method.players, wrapped, strict=True))
     samples_a_step = settings.batch_size * settings.accumulate * fabric.world_size
     started = time.monotonic() - at.seconds
-    share = share_done(settings, at.step, at.seconds, total_steps)
+    share = fabric.broadcast(share_done(settings, at.step, at.seconds, total_steps))
     at.over = share >= 1
     left = None if total_steps is None else total_steps - at.step
     progress = job.progress if fabric.is_global_zero else silent
@@ -196,10 +185,12 @@ def run_training(fabric: Fabric, job: Job) -> None:
 
             at.seconds = time.monotonic() - started
             share = share_done(settings, at.step, at.seconds, total_steps)
-            interrupted, at.over = fabric.broadcast((stopped.is_set(), share >= 1))
+            # One clock for all: processes with learning rates of their own would drift apart.
+            share, interrupted = fabric.broadcast((share, stopped.is_set()))
+            at.over = share >= 1
             result = None
-            if not interrupted and (at.over or at.step % validate_every == 0):
-                result = validate_once(fabric, averaged, holdout, recipe)
+            if not interrupted and (at.over or rhythm.validates(at.step, share)):
+                result = validate_once(fabric, job, averaged, holdout, at.step)
                 at.judge(result, settings)
             if log and (result or at.step % settings.log_every == 0):
                 epoch = at.step * samples_a_step / len(job.split.train)
@@ -261,31 +252,13 @@ def step_player(
     )
     means = {name: float(value) / len(micro) for name, value in sums.items()}
     means["gradient_norm"] = float(norm) if norm is not None else 0.0
-    if math.isfinite(means["gradient_norm"]):
+    # With float16 the scaler must see every step: it skips the bad ones and adapts.
+    if math.isfinite(means["gradient_norm"]) or settings.precision == "16-mixed":
         optimiser.step()
     if player != method.players[0]:
         for name in ("loss", "gradient_norm"):
             means[f"{name}_{player}"] = means.pop(name)
     return means
-
-
-def make_optimiser(method: Method, player: str, settings: TrainSettings) -> optim.Optimizer:
-    """The optimiser of one player, with a group for each learning-rate factor."""
-    groups = [
-        {"params": group.parameters, "factor": group.factor}
-        for group in method.parameter_groups(player)
-    ]
-    if settings.optimiser == "sgd":
-        return optim.SGD(
-            groups,
-            settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-    kind = optim.AdamW if settings.optimiser == "adamw" else optim.Adam
-    return kind(
-        groups, settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
-    )
 
 
 def set_learning_rate(optimiser: optim.Optimizer, learning_rate: float) -> None:
@@ -302,46 +275,32 @@ def average_weights(averaged: Method, method: Method, decay: float) -> None:
         copied.copy_(buffer)
 
 
-class SampleNumbers(Sampler[int]):
-    """Numbers of the samples of one process, from a step on and without end."""
-
-    def __init__(self, settings: TrainSettings, rank: int, processes: int, first_step: int) -> None:
-        self.batch, self.rank, self.processes = settings.batch_size, rank, processes
-        self.first_batch = first_step * settings.accumulate
-
-    def __iter__(self) -> Iterator[int]:
-        for number in itertools.count(self.first_batch):
-            start = (number * self.processes + self.rank) * self.batch
-            yield from range(start, start + self.batch)
-
-
-def make_loader(
-    samples: PairDataset, settings: TrainSettings, fabric: Fabric, first_step: int
-) -> DataLoader[Any]:
-    """Batches from ``first_step`` on; its own generator leaves the global one alone."""
-    return DataLoader(
-        samples,
-        batch_size=settings.batch_size,
-        sampler=SampleNumbers(settings, fabric.global_rank, fabric.world_size, first_step),
-        num_workers=settings.workers,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(settings.seed),
-        persistent_workers=settings.workers > 0,
-    )
-
-
 def validate_once(
-    fabric: Fabric, method: Method, holdout: Sequence[Pair], recipe: Recipe
+    fabric: Fabric, job: Job, method: Method, holdout: Sequence[Pair], step: int
 ) -> Validation:
-    """Validate in the first process and tell the others."""
-    result: Validation | None = None
+    """Validate in the first process and tell the others.
+
+    Raises:
+        TrainingError: In every process, when the network's answers are not finite.
+    """
+    result: Validation | TrainingError | None = None
     if fabric.is_global_zero:
         training = method.training
         method.eval()
-        result = validate(method, method.deploy(), holdout, recipe)
+        try:
+            result = validate(method, method.deploy(), holdout, job.recipe)
+        except FinemaskError as error:
+            result = TrainingError(
+                job.out,
+                f"diverged: at step {step} the network {error.what}; the checkpoints before it "
+                "are kept",
+                "lower train.learning_rate, and clip gradients (train.clip_norm)",
+            )
         method.train(training)
-    shared: Validation = fabric.broadcast(result)  # type: ignore[assignment]  # set by the first
-    return shared
+    result = fabric.broadcast(result)
+    if isinstance(result, TrainingError):
+        raise result
+    return cast(Validation, result)
 
 
 @contextmanager

@@ -33,6 +33,29 @@ def share_done(
     return max(by_steps, by_time)
 
 
+class Rhythm:
+    """When a run is validated: about twenty times, or ten when only minutes bound it.
+
+    Example:
+        >>> rhythm = Rhythm(TrainSettings(), total_steps=100)
+        >>> [step for step in range(1, 16) if rhythm.validates(step, step / 100)]
+        [5, 10, 15]
+    """
+
+    def __init__(self, settings: TrainSettings, total_steps: int | None) -> None:
+        self.every = settings.validate_every
+        if total_steps and not self.every:
+            self.every = max(1, min(500, total_steps // 20))
+        self._tenths = 0
+
+    def validates(self, step: int, share: float) -> bool:
+        """Whether to validate after this step, at which ``share`` of the run is done."""
+        if self.every:
+            return step % self.every == 0
+        before, self._tenths = self._tenths, int(10 * share)
+        return self._tenths > before
+
+
 def learning_rate_factor(
     settings: TrainSettings, step: int, share: float, plateau_drops: int = 0
 ) -> float:

@@ -39,6 +39,7 @@ class Standing:
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
     over: bool = False
+    loss: float | None = None
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]
@@ -48,9 +49,12 @@ class Standing:
         Raises:
             TrainingError: After ``max_bad_steps`` non-finite steps in a row.
         """
-        if all(map(math.isfinite, parts.values())):
+        # Gradients are the same in every process, so all of them decide alike.
+        norms = [value for name, value in parts.items() if name.startswith("gradient_norm")]
+        if all(map(math.isfinite, norms)):
             self.bad_steps_in_a_row = 0
             self.summed += 1
+            self.loss = parts["loss"]
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             return
@@ -70,13 +74,14 @@ class Standing:
 
     def label(self) -> str:
         """What a progress bar says."""
-        best = "" if self.best_score is None else f", best {self.best_score:.3f}"
-        return f"training, loss {self.mean('loss'):.3f}{best}"
+        loss = f", loss {self.loss:.3f}" if self.loss is not None else ""
+        best = "" if self.best_score is None else f", best validation {self.best_score:.3f}"
+        return f"training{loss}{best}"
 
     def judge(self, result: Validation, settings: TrainSettings) -> None:
         """Take note of a validation; the run is over when patience runs out."""
         if self.best_score is None or result.score > self.best_score or not result.cases:
-            self.best_score, self.best_step = result.score, self.step
+            self.best_score, self.best_step = result.score if result.cases else None, self.step
             self.threshold = result.threshold
             self.validations_without_gain = 0
         else:

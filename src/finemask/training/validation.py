@@ -45,8 +45,9 @@ def validate(
 ) -> Validation:
     """Score whole images of the validation cases on the HR grid.
 
-    Binary tasks are scored at every candidate threshold and the best is kept
-    (the one nearest 0.5 among equals); several classes compete by their
+    Binary tasks take the candidate threshold with the best Dice (the one nearest
+    0.5 among equals), whatever the metric: sensitivity alone would want it at
+    nothing, precision at everything. Several classes compete by their
     probability instead. A class absent from truth and prediction scores 1.
 
     Args:
@@ -61,12 +62,12 @@ def validate(
     for pair in pairs:
         probs, resolved = predict_pair(method, segmenter, pair)
         truth = target_of(pair.hr, recipe.pairs, recipe.task.foreground) >= 0.5
-        curves.append(score_curve(probs, truth, recipe.train.metric))
+        curves.append([score_curve(probs, truth, m) for m in ("dice", recipe.train.metric)])
         if resolved is not None:
             hr = pair.hr.image
             psnrs.append(psnr(resolved, hr, data_range=float(np.ptp(hr))))
-    mean = np.mean(curves, axis=0)
-    best = max(range(len(mean)), key=lambda t: (mean[t], -abs(THRESHOLDS[t] - 0.5)))
+    dice, mean = np.mean(curves, axis=0)
+    best = max(range(len(dice)), key=lambda t: (dice[t], -abs(THRESHOLDS[t] - 0.5)))
     single = recipe.task.foreground == 1
     return Validation(
         score=float(mean[best]),

@@ -1,0 +1,146 @@
+"""What a run starts from: its complete recipe, devices, optimisers and stream of batches."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import optim
+from torch.utils.data import DataLoader, Sampler
+
+from finemask.datasets import Dataset
+from finemask.errors import UsageError
+from finemask.methods import METHODS, Method, default_recipe
+from finemask.pairs.batches import PairDataset, collate
+from finemask.recipe import Recipe, Task, TrainSettings, build, find_recipe, read_toml
+
+
+def resolve_recipe(
+    dataset: Dataset,
+    method: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    scale: Sequence[int] | None = None,
+) -> Recipe:
+    """The complete recipe: method's defaults, then the file, then the settings.
+
+    The data set decides dimension, channels and classes.
+    """
+    given: Mapping[str, Any] = {}
+    if isinstance(recipe, Recipe):
+        given = recipe.to_dict()
+    elif recipe is not None:
+        given = read_toml(find_recipe(recipe))
+    name = method or given.get("method") or "unet"
+    known = {"dims": dataset.dims, "channels": dataset.channels, "classes": len(dataset.labels) + 1}
+    wanted = build(
+        Task, {"scale": (2,), **known, **given.get("task", {})}, f"{recipe or name}: task"
+    )
+    for key, value in known.items():
+        if getattr(wanted, key) != value:
+            raise UsageError(
+                f"{recipe}: task.{key}",
+                f"is {getattr(wanted, key)}, the data set has {value}",
+                "take it out of the recipe, or use the data it was written for",
+            )
+    task = replace(wanted, scale=tuple(scale or wanted.scale), class_names=tuple(dataset.labels))
+    base = default_recipe(name, task).to_dict()
+    for section, values in given.items():
+        if section in ("method", "task"):
+            continue
+        base[section] = {**base[section], **values} if section in base else values
+    return Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+
+
+def extended(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe of a run that is resumed: only its bounds may change."""
+    changed = recipe.with_settings(settings)
+    bounds = ("steps", "epochs", "minutes")
+    same = replace(changed.train, **{key: getattr(recipe.train, key) for key in bounds})
+    if replace(changed, train=same) != recipe:
+        raise UsageError(
+            "--resume",
+            "keeps the recipe of the run but for steps, epochs and minutes",
+            "leave the other settings out, or train into another --out",
+        )
+    return changed
+
+
+def make_fabric(recipe: Recipe, accelerator: str, devices: int) -> Fabric:
+    """Devices and precision; several devices share each step (DDP).
+
+    Raises:
+        UsageError: When this machine does not have them.
+    """
+    # Its notes on precision and processes are no news to somebody who chose them.
+    for name in ("lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    several_players = len(METHODS[recipe.method].players) > 1
+    ddp = DDPStrategy(start_method="spawn", find_unused_parameters=several_players)
+    try:
+        return Fabric(
+            accelerator=accelerator,
+            strategy=ddp if devices > 1 else "auto",
+            devices=devices,
+            precision=recipe.train.precision,  # type: ignore[arg-type]  # Fabric checks it
+        )
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UsageError(
+            f"--devices {devices} --accelerator {accelerator}",
+            f"cannot be had ({error})",
+            "try --devices 1 --accelerator cpu",
+        ) from error
+
+
+def make_optimiser(method: Method, player: str, settings: TrainSettings) -> optim.Optimizer:
+    """The optimiser of one player, with a group for each learning-rate factor."""
+    groups = [
+        {"params": group.parameters, "factor": group.factor}
+        for group in method.parameter_groups(player)
+    ]
+    if settings.optimiser == "sgd":
+        return optim.SGD(
+            groups,
+            settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    kind = optim.AdamW if settings.optimiser == "adamw" else optim.Adam
+    return kind(
+        groups, settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+
+
+class SampleNumbers(Sampler[int]):
+    """Numbers of the samples of one process, from a step on and without end."""
+
+    def __init__(self, settings: TrainSettings, rank: int, processes: int, first_step: int) -> None:
+        self.batch, self.rank, self.processes = settings.batch_size, rank, processes
+        self.first_batch = first_step * settings.accumulate
+
+    def __iter__(self) -> Iterator[int]:
+        for number in itertools.count(self.first_batch):
+            start = (number * self.processes + self.rank) * self.batch
+            yield from range(start, start + self.batch)
+
+
+def make_loader(
+    samples: PairDataset, settings: TrainSettings, fabric: Fabric, first_step: int
+) -> DataLoader[Any]:
+    """Batches from ``first_step`` on; its own generator leaves the global one alone."""
+    return DataLoader(
+        samples,
+        batch_size=settings.batch_size,
+        sampler=SampleNumbers(settings, fabric.global_rank, fabric.world_size, first_step),
+        num_workers=settings.workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(settings.seed),
+        persistent_workers=settings.workers > 0,
+    )
