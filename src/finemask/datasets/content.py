@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -13,13 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.errors import DataError
+from finemask.io.files import digests
 
-CHUNK = 1 << 20
 
+def file_hash(path: Path, *, unpack: bool = False) -> str:
+    """SHA-256 of a file as it lies on disk, or of all files in a folder.
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file as it lies on disk, or of all files in a folder."""
-    return _hash(_stamped(path), False)
+    With ``unpack`` a later `content_hash` of the same file reads nothing.
+
+    Raises:
+        DataError: When a file cannot be read.
+    """
+    return _joint([digests(file, unpack=unpack).stored for file in _files(path)])
 
 
 def content_hash(path: Path) -> str:
@@ -28,7 +32,11 @@ def content_hash(path: Path) -> str:
     Raises:
         DataError: When the file is not sound gzip although its name says so.
     """
-    return _hash(_stamped(path), True)
+    found = {file: digests(file, unpack=True) for file in _files(path)}
+    for file, of_file in found.items():
+        if of_file.flaw:
+            raise DataError(file, f"cannot be read whole ({of_file.flaw})", "replace the file")
+    return _joint([of_file.unpacked for of_file in found.values()])
 
 
 def picture_hash(path: Path) -> str:
@@ -57,37 +65,20 @@ def pixel_hash(image: NDArray[Any]) -> str:
 
 
 def _stamped(path: Path) -> tuple[tuple[Path, int, int], ...]:
-    """The files of ``path`` with size and time, so that a changed file is hashed anew."""
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    """The files of ``path`` with size and time, so that a changed file is decoded anew."""
     try:
-        return tuple((f, (stat := f.stat()).st_size, stat.st_mtime_ns) for f in files)
+        return tuple((f, (stat := f.stat()).st_size, stat.st_mtime_ns) for f in _files(path))
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the file") from error
 
 
-@lru_cache(maxsize=65536)
-def _hash(files: tuple[tuple[Path, int, int], ...], unpack: bool) -> str:
-    digests = [_digest(path, unpack) for path, _, _ in files]
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+
+
+def _joint(hashes: list[str]) -> str:
     # The slices of a series are one image in whatever order the files are named.
-    return (
-        digests[0] if len(digests) == 1 else sha256("".join(sorted(digests)).encode()).hexdigest()
-    )
-
-
-def _digest(path: Path, unpack: bool) -> str:
-    digest = sha256()
-    for chunk in _chunks(path, unpack and path.name.lower().endswith(".gz")):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _chunks(path: Path, gzipped: bool) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if gzipped else open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
-        raise DataError(path, f"cannot be read whole ({error})", "replace the file") from error
+    return hashes[0] if len(hashes) == 1 else sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def joined(groups: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -7,13 +7,16 @@ import json
 import os
 import re
 import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finemask.errors import DataError
 
+_BLOCK = 1 << 18
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -98,9 +101,90 @@ def write_json(path: str | os.PathLike[str], value: Any, overwrite: bool = False
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal, read anew at each call."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of a file, from one reading.
+
+    Args:
+        stored: Of its bytes as they lie on disk.
+        unpacked: Of what a gzip file holds, else ``stored``; empty where nobody
+            asked or the file is not sound.
+        flaw: What is wrong with a gzip file.
+    """
+
+    stored: str
+    unpacked: str = ""
+    flaw: str = ""
+
+
+_known: dict[tuple[Path, int, int], Digests] = {}
+
+
+def digests(path: Path, *, unpack: bool = False) -> Digests:
+    """Hashes of a file, which is read once in each process for each state it is in.
+
+    Args:
+        path: A file; its size and time of change tell its states apart.
+        unpack: Whether ``unpacked`` is wanted of a gzip file, for copies packed
+            differently. Asked for at the first call it costs no second reading.
+
+    Raises:
+        DataError: When the file cannot be read.
+    """
+    try:
+        state = path.stat()
+        key = (path.absolute(), state.st_size, state.st_mtime_ns)
+        found = _known.get(key)
+        if found is None or (unpack and not found.unpacked and not found.flaw):
+            found = _known[key] = _digests(path, unpack)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(path, f"cannot be read ({reason})", "check the file") from error
+    return found
+
+
+def _digests(path: Path, unpack: bool) -> Digests:
+    stored, flaw = hashlib.sha256(), ""
+    inside = _Unpacked() if unpack and path.name.lower().endswith(".gz") else None
+    # Small blocks, as a block of gzip may hold a thousand times its length.
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            stored.update(block)
+            if inside is not None and not flaw:
+                flaw = inside.feed(block)
+    found = stored.hexdigest()
+    if inside is None:
+        return Digests(found, "" if path.name.lower().endswith(".gz") else found)
+    if not flaw and not inside.stream.eof:
+        flaw = "its compressed data end early"
+    return Digests(found, "" if flaw else inside.digest.hexdigest(), flaw)
+
+
+class _Unpacked:
+    """Hash of what a gzip stream of one or more members holds."""
+
+    def __init__(self) -> None:
+        self.digest, self.stream = hashlib.sha256(), zlib.decompressobj(wbits=31)
+
+    def feed(self, block: bytes) -> str:
+        """Take the next bytes; returns what is wrong with them, or nothing."""
+        try:
+            while block:
+                if self.stream.eof:  # padding, or a further member
+                    block = block.lstrip(b"\0")
+                    if not block:
+                        break
+                    self.stream = zlib.decompressobj(wbits=31)
+                self.digest.update(self.stream.decompress(block))
+                block = self.stream.unused_data
+        except zlib.error as error:
+            return str(error)
+        return ""
 
 
 def check_name(name: str) -> str:

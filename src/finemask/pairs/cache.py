@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 import finemask
 from finemask.case import Case
 from finemask.geometry import Geometry
+from finemask.io.files import digests
 from finemask.preparation import prepare
 from finemask.recipe import PrepareSettings
 
@@ -117,9 +118,7 @@ def fingerprint_files(paths: Iterable[Path], *details: Any) -> str:
     for path in paths:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            with open(file, "rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{''.join(file.suffixes)}:{content};".encode())
+            digest.update(f"{''.join(file.suffixes)}:{digests(file).stored};".encode())
         digest.update(b"|")
     digest.update(repr(details).encode())
     return digest.hexdigest()
