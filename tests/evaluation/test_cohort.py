@@ -138,12 +138,87 @@ def test_probabilities_and_super_resolved_image_beside_the_masks(pred, truth) ->
     result = evaluate(pred, truth)
     by_case = {(s.case, s.label): s for s in result.scores}
     assert by_case["a", "lesion"].values["mae"] == pytest.approx(0.25, abs=1e-4)
-    assert by_case["b", "lesion"].values["mae"] == pytest.approx(
+    assert by_case["b", "lesion"].values["mae_mask"] == pytest.approx(
         np.mean(disc(8) != disc(8, (22, 25)))
     )
+    cell = result.summary["scores"]["mae"]["lesion"]["all"]
+    assert (cell["n"], cell["undefined"]) == (1, {"no probabilities": 3})
     assert 15 < by_case["a", "image"].values["psnr_db"] < 35
     assert result.summary["scores"]["ssim"]["image"]["all"]["n"] == 1
     assert "image" not in result.summary["scores"]["dice"]
+
+
+def test_probabilities_of_several_classes_are_found_and_put_in_class_order(tmp_path) -> None:
+    both = disc(8) + (disc(4, (20, 40)) * 2 * (disc(8) == 0)).astype(np.uint8)
+    labels = {"rim zone": 1, "core": 2}
+    data = tmp_path / "data"
+    write_labels(data / "masks/a.png", both, PICTURE, labels=labels)
+    write_image(data / "images/a.png", 100 * both, PICTURE)
+    declared = {"labels": {"background": 0, **labels}}
+    (data / "dataset.json").write_text(json.dumps(declared))
+    write_labels(tmp_path / "pred/a.png", both, PICTURE, labels=labels)
+    for k, (name, weight) in enumerate({"rim_zone": 0.9, "core": 0.6}.items(), start=1):
+        probs = (weight * (both == k)).astype(np.float32)
+        write_probs(tmp_path / f"pred/a_probs_{name}.png", probs[None], PICTURE)
+    result = evaluate(tmp_path / "pred", data)
+    mae = {s.label: s.values["mae"] for s in result.scores}
+    assert mae["rim zone"] == pytest.approx(0.1 * np.mean(both == 1), rel=1e-3)
+    assert mae["core"] == pytest.approx(0.4 * np.mean(both == 2), rel=1e-3)
+    assert result.summary["cases"]["extra_predictions"] == []
+    (tmp_path / "pred/a_probs_core.png").unlink()
+    result = evaluate(tmp_path / "pred", data)
+    assert result.failed == 0
+    assert result.summary["scores"]["mae"]["core"]["all"]["undefined"] == {"no probabilities": 1}
+    assert "probabilities not scored" in result.text()
+
+
+def test_what_belongs_to_a_missing_mask_is_no_extra_prediction(pred, truth) -> None:
+    write_probs(pred / "a_probs.png", np.zeros((1, 40, 50), np.float32), PICTURE)
+    write_image(pred / "a_sr.png", np.zeros((40, 50), np.uint8), PICTURE)
+    (pred / "a.png").unlink()
+    result = evaluate(pred, truth)
+    assert result.summary["cases"]["extra_predictions"] == []
+    assert result.summary["cases"]["failed"] == ["a"]
+
+
+def test_a_failed_case_is_undefined_and_counted_for_the_image_too(pred, truth) -> None:
+    for name in "abc":
+        write_image(pred / f"{name}_sr.png", np.full((40, 50), 80, np.uint8), PICTURE)
+    (pred / "a.png").unlink()
+    cell = evaluate(pred, truth).summary["scores"]["psnr_db"]["image"]["all"]
+    assert cell["n"] == 2
+    assert cell["undefined"] == {"failed": 1, "no super-resolved image": 1}
+
+
+def test_failures_alone_make_no_mean_of_the_probabilities(pred, truth) -> None:
+    (pred / "a.png").unlink()
+    cell = evaluate(pred, truth).summary["scores"]["mae"]["lesion"]["all"]
+    assert (cell["n"], cell["undefined"]) == (0, {"failed": 1, "no probabilities": 3})
+    write_probs(pred / "b_probs.png", np.zeros((1, 40, 50), np.float32), PICTURE)
+    assert evaluate(pred, truth).summary["scores"]["mae"]["lesion"]["all"]["n"] == 2
+
+
+def test_lengths_on_a_sheared_grid_are_undefined_and_said_to_be(tmp_path) -> None:
+    mask = np.zeros((12, 16, 20), np.uint8)
+    mask[3:8, 4:12, 5:15] = 1
+    square = np.diag([0.7, 0.7, 3.0, 1.0])
+    sheared = square.copy()
+    sheared[0, 2] = 0.9  # a gantry tilt
+    for folder in ("truth", "pred"):
+        (tmp_path / folder).mkdir()
+        for name, affine in (("plain", square), ("tilted", sheared)):
+            nib.save(nib.Nifti1Image(mask, affine), tmp_path / folder / f"{name}.nii.gz")
+    result = evaluate(tmp_path / "pred", tmp_path / "truth", tmp_path / "out")
+    scores = {s.case: s for s in result.scores}
+    assert scores["tilted"].flag == "sheared grid"
+    assert scores["tilted"].values["dice"] == 1
+    assert math.isnan(scores["tilted"].values["hd95"])
+    assert math.isnan(scores["tilted"].size)
+    assert scores["plain"].values["hd95"] == 0
+    cell = result.summary["scores"]["assd"]["lesion"]["all"]
+    assert (cell["n"], cell["undefined"]) == (1, {"sheared grid": 1})
+    assert "sheared grids: tilted" in result.text()
+    assert "nan" not in (tmp_path / "out/report.html").read_text().lower().split("<body")[-1]
 
 
 def test_a_super_resolved_image_of_another_size_is_noted(pred, truth) -> None:
@@ -288,7 +363,7 @@ def test_the_report_is_one_file_with_described_pictures(pred, truth, tmp_path) -
     assert checker.fetched == []
     assert checker.undescribed == 0
     assert checker.pictures >= 8
-    for words in ("Best", "Worst", "c-x_.1", "1 of 4 cases failed", "is missing", "version 1"):
+    for words in ("Best", "Worst", "c-x_.1", "1 of 4 cases failed", "is missing", "version 2"):
         assert words in page
 
 

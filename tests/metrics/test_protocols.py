@@ -20,18 +20,20 @@ def test_every_protocol_names_known_metrics() -> None:
 def test_a_perfect_mask_is_no_worse_than_a_bad_one(name) -> None:
     truth = np.zeros((20, 20), bool)
     truth[5:12, 5:12] = True
-    perfect = METRICS[name].compute(Comparison(truth, truth, (1.0, 1.0)))
-    shifted = METRICS[name].compute(Comparison(np.roll(truth, 4), truth, (1.0, 1.0)))
+    moved = np.roll(truth, 4)
+    perfect = METRICS[name].compute(Comparison(truth, truth, (1.0, 1.0), truth * 1.0))
+    shifted = METRICS[name].compute(Comparison(moved, truth, (1.0, 1.0), moved * 1.0))
     sign = 1 if METRICS[name].higher_is_better else -1
     assert sign * perfect > sign * shifted
     assert sign * shifted >= sign * METRICS[name].worst
 
 
-def test_mae_prefers_probabilities() -> None:
+def test_mae_is_of_the_probabilities_and_never_of_the_mask() -> None:
     truth = np.array([[True, False]])
     probs = np.array([[0.75, 0.25]])
-    assert Comparison(truth, truth, (1.0, 1.0)).mae == 0
-    assert Comparison(truth, truth, (1.0, 1.0), probs).mae == 0.25
+    alone, soft = Comparison(truth, truth, (1.0, 1.0)), Comparison(truth, truth, (1.0, 1.0), probs)
+    assert np.isnan(alone.mae)
+    assert (alone.mae_mask, soft.mae, soft.mae_mask) == (0, 0.25, 0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import math
 import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,15 @@ from finemask.evaluation.matching import (
     single_files,
 )
 from finemask.evaluation.results import Evaluation, Failure
+from finemask.evaluation.undefined import (
+    IMAGE,
+    IMAGE_METRICS,
+    SHEARED,
+    complete,
+    is_sheared,
+    why_undefined,
+    without_lengths,
+)
 from finemask.io import write_json, write_text
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
@@ -51,9 +60,6 @@ from finemask.metrics.scores import (
 from finemask.metrics.statistics import RESAMPLES
 from finemask.progress import Track, silent
 
-IMAGE = "image"
-"""The class under which the super-resolved image is scored."""
-IMAGE_METRICS = ("psnr_db", "ssim")
 _FILES = ("cases.csv", "summary.json", "failures.csv", "report.html")
 
 
@@ -72,8 +78,9 @@ def evaluate(
 ) -> Evaluation:
     """Score predicted masks against the truth, by case, class and lesion size.
 
-    Files are matched by name. ``<case>_probs`` beside a mask gives the mean absolute
-    error of the probabilities, ``<case>_sr`` the quality of the super-resolved image.
+    Files are matched by name. ``<case>_probs``, or ``<case>_probs_<class>`` for every
+    class, beside a mask gives the mean absolute error of the probabilities (``mae``;
+    ``mae_mask`` is that of the mask), ``<case>_sr`` the quality of the super-resolved image.
 
     Args:
         pred: Folder of masks, a table with ``case,mask``, or one mask.
@@ -111,6 +118,7 @@ def evaluate(
         for case in progress(list(truths.cases.values()), "evaluating")
     ]
     failures = [f for result in results for f in result.failures]
+    rows = complete(s for result in results for s in result.scores)
     unfit = [reason for result in results for reason in result.unfit]
     notes = []
     extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
@@ -118,7 +126,13 @@ def evaluate(
         notes.append(f"predictions without a truth were left out: {few(extra)}")
     if unfit:
         notes.append(f"{len(unfit)} super-resolved images were not scored, first {unfit[0]}")
-    grouped, sizes = group_by_size([s for r in results for s in r.scores], size_edges)
+    unused = [p.unused[0].name for n, p in predictions.items() if p.unused and n in truths.cases]
+    if unused:
+        named = f"<case>_probs_<class> is needed for every class ({few(truths.labels)})"
+        notes.append(f"{len(unused)} cases have probabilities not scored, as {named}: {unused[0]}")
+    if sheared := {s.case for s in rows if SHEARED in s.flag}:
+        notes.append(f"lengths are undefined on {len(sheared)} sheared grids: {few(sheared)}")
+    grouped, sizes = group_by_size(rows, size_edges)
     summary = {
         "protocol": chosen.describe(),
         "inputs": {"pred": _shown(pred, out), "truth": _shown(truth, out)},
@@ -154,7 +168,13 @@ def _summarise(
             "edges": {label: list(e) for label, e in sizes.edges.items() if label != IMAGE},
         },
         "interval": f"95 %, bootstrap over groups (patients), {RESAMPLES} draws, seed 0",
-        "scores": summarise(scores, metrics, sizes.names),
+        "scores": {
+            metric: cells
+            for metric in metrics
+            for cells in summarise(
+                [replace(s, flag=why_undefined(s, metric)) for s in scores], [metric], sizes.names
+            ).values()
+        },
         "pooled": pooled(scores),
     }
 
@@ -182,7 +202,7 @@ def _refuse_existing(out: Path) -> None:
 
 def _match(pred: Path, truth: Path, truths: Truths) -> dict[str, Predicted]:
     """Predictions by the name of the case they belong to; some must match."""
-    predictions = find_predictions(pred)
+    predictions = find_predictions(pred, truths)
     if (only := single_files(pred, truth)) is not None:
         return {only: next(iter(predictions.values()))}
     if not set(predictions) & set(truths.cases):
@@ -220,42 +240,59 @@ def _score_case(
             for label in labels
         ]
         return _Result(rows, [Failure(case.name, error)])
-    unit = truth.geometry.unit
     try:
         if predicted is None:
             raise DataError(
                 folder / case.name, "is missing, the truth has this case",
                 "predict it, or name the cases to score",
             )  # fmt: skip
-        classes = read_prediction(predicted.mask, labels, truth)
-        probs = (
-            read_predicted_probs(predicted.probs, len(labels), truth) if predicted.probs else None
-        )
+        result = _Result(_score_classes(case, predicted, truth, labels, protocol))
     except FinemaskError as error:
-        nothing = np.zeros(truth.geometry.shape, bool)
-        rows = [
-            score_failure(
-                Comparison(nothing, truth.classes == k, truth.geometry.spacing),
-                protocol.metrics,
-                case=case.name, group=case.group, label=label, unit=unit,
-            )
-            for k, label in enumerate(labels, start=1)
-        ]  # fmt: skip
-        return _Result(rows, [Failure(case.name, error)])
-    rows = []
-    for k, label in enumerate(labels, start=1):
-        comparison = Comparison(
-            classes == k,
-            truth.classes == k,
-            truth.geometry.spacing,
-            probs[k - 1] if probs is not None else None,
-        )
-        rows.append(score(comparison, protocol.metrics, case=case.name, group=case.group,
-                          label=label, unit=unit))  # fmt: skip
-    result = _Result(rows)
-    if predicted.sr is not None and truth.image is not None:
+        result = _Result(_score_nothing(case, truth, labels, protocol), [Failure(case.name, error)])
+    if is_sheared(truth.geometry):
+        result.scores = [without_lengths(s) for s in result.scores]
+    if predicted is not None and predicted.sr and truth.image is not None and not result.failures:
         _score_image(case, predicted.sr, truth, result)
     return result
+
+
+def _score_classes(
+    case: TruthFile,
+    predicted: Predicted,
+    truth: Truth,
+    labels: Mapping[str, int],
+    protocol: Protocol,
+) -> list[Score]:
+    classes = read_prediction(predicted.mask, labels, truth)
+    probs = read_predicted_probs(predicted.probs, len(labels), truth) if predicted.probs else None
+    return [
+        score(
+            Comparison(
+                classes == k,
+                truth.classes == k,
+                truth.geometry.spacing,
+                probs[k - 1] if probs is not None else None,
+            ),
+            protocol.metrics,
+            case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
+        )
+        for k, label in enumerate(labels, start=1)
+    ]  # fmt: skip
+
+
+def _score_nothing(
+    case: TruthFile, truth: Truth, labels: Mapping[str, int], protocol: Protocol
+) -> list[Score]:
+    """The worst scores, for a case without a usable prediction."""
+    nothing = np.zeros(truth.geometry.shape, bool)
+    return [
+        score_failure(
+            Comparison(nothing, truth.classes == k, truth.geometry.spacing),
+            protocol.metrics,
+            case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
+        )
+        for k, label in enumerate(labels, start=1)
+    ]  # fmt: skip
 
 
 def _score_image(case: TruthFile, path: Path, truth: Truth, result: _Result) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from finemask.datasets import Dataset, load_dataset
 from finemask.datasets.listing import few, read_table
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
+from finemask.inference.outputs import class_in_file_name
 from finemask.io import (
     find_images,
     is_image,
@@ -30,7 +32,6 @@ from finemask.io import (
 
 _DATASET_MARKS = ("images", "imagesTr", "dataset.json")
 _MOST_VALUES = 64
-_SIDE_FILES = ("_probs", "_sr")
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,19 @@ class Truths:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Files that were predicted for one case."""
+    """Files that were predicted for one case.
+
+    Args:
+        mask: Label map.
+        probs: Probabilities: one file, or one a class in class order; empty for none.
+        sr: Super-resolved image.
+        unused: Probabilities that belong to no known set of classes.
+    """
 
     mask: Path
-    probs: Path | None = None
+    probs: tuple[Path, ...] = ()
     sr: Path | None = None
+    unused: tuple[Path, ...] = ()
 
 
 def find_truths(
@@ -118,8 +127,11 @@ def find_truths(
     return found
 
 
-def find_predictions(pred: Path) -> dict[str, Predicted]:
+def find_predictions(pred: Path, truths: Truths) -> dict[str, Predicted]:
     """List predicted masks by case, each with its probabilities and super-resolved image.
+
+    ``<case>_probs``, ``<case>_probs_<class>`` and ``<case>_sr`` go with the mask of a
+    case, whether that mask is there or only its truth; a file named as a truth is a mask.
 
     Raises:
         DataError: When there is none, or two for one case.
@@ -127,15 +139,37 @@ def find_predictions(pred: Path) -> dict[str, Predicted]:
     if not pred.exists():
         raise DataError(pred, "does not exist", "check the path")
     files = _masks_of(pred)
-    sides = {
-        name: path for name, path in files.items()
-        if any(name.endswith(end) and name.removesuffix(end) in files for end in _SIDE_FILES)
-    }  # fmt: skip
+    if pred.is_file() and pred.suffix.lower() != ".csv":
+        return {name: Predicted(path) for name, path in files.items()}
+    known = {*files, *truths.cases}
+    sides: dict[str, dict[str, Path]] = {}
+    for name in files.keys() - truths.cases.keys():
+        if (owner := _owner(name, known)) is not None:
+            sides.setdefault(owner, {})[name.removeprefix(owner)] = files[name]
+    beside = {path for ends in sides.values() for path in ends.values()}
     return {
-        name: Predicted(path, sides.get(f"{name}_probs"), sides.get(f"{name}_sr"))
+        name: _with_sides(path, sides.get(name, {}), list(truths.labels))
         for name, path in files.items()
-        if name not in sides
+        if path not in beside
     }
+
+
+def _owner(name: str, known: Collection[str]) -> str | None:
+    """The case that a file goes with, if its name says so; the longest name that fits."""
+    places = [m.start() for m in re.finditer(r"_sr$|_probs$|_probs_", name)]
+    return next((name[:at] for at in reversed(places) if name[:at] in known), None)
+
+
+def _with_sides(mask: Path, sides: Mapping[str, Path], labels: Sequence[str]) -> Predicted:
+    """A mask with what lies beside it, the probabilities in class order."""
+    ends = ["_probs"]
+    if "_probs" not in sides:
+        ends = [f"_probs_{class_in_file_name(label)}" for label in labels]
+    probs = tuple(sides[end] for end in ends if end in sides)
+    if len(probs) < len(ends):
+        probs = ()
+    unused = [path for end, path in sorted(sides.items()) if end != "_sr" and path not in probs]
+    return Predicted(mask, probs, sides.get("_sr"), tuple(unused))
 
 
 def read_prediction(path: Path, labels: Mapping[str, int], truth: Truth) -> NDArray[Any]:
@@ -155,16 +189,23 @@ def read_prediction(path: Path, labels: Mapping[str, int], truth: Truth) -> NDAr
     return aligned(path, classes, geometry, truth.geometry)
 
 
-def read_predicted_probs(path: Path, classes: int, truth: Truth) -> NDArray[np.float32]:
+def read_predicted_probs(paths: Sequence[Path], classes: int, truth: Truth) -> NDArray[np.float32]:
     """Predicted probabilities ``(F, *S)`` on the grid of the truth.
+
+    Args:
+        paths: One file, or one a class in class order.
+        classes: ``F``.
+        truth: Of the case.
 
     Raises:
         DataError: When the file is unsound, on another grid or of other classes.
     """
-    probs, geometry = read_probs(path)
+    probs, geometry = read_probs(list(paths))
     if len(probs) != classes:
-        raise DataError(path, f"has {len(probs)} maps, the truth {classes} classes", "remove it")
-    return np.stack([aligned(path, one, geometry, truth.geometry) for one in probs])
+        raise DataError(
+            paths[0], f"has {len(probs)} maps, the truth {classes} classes", "remove it"
+        )
+    return np.stack([aligned(paths[0], one, geometry, truth.geometry) for one in probs])
 
 
 def read_super_resolved(path: Path, truth: Truth) -> NDArray[np.float32]:

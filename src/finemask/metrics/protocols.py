@@ -46,8 +46,13 @@ class Comparison:
 
     @property
     def mae(self) -> float:
-        """Of the probabilities where known, else of the mask."""
-        return overlap.mae(self.pred if self.probs is None else self.probs, self.truth)
+        """Of the probabilities; NaN where there are none."""
+        return math.nan if self.probs is None else overlap.mae(self.probs, self.truth)
+
+    @property
+    def mae_mask(self) -> float:
+        """Of the binary mask: the share of voxels that are wrong."""
+        return overlap.mae(self.pred, self.truth)
 
     @property
     def emptiness(self) -> str:
@@ -114,7 +119,8 @@ METRICS = MappingProxyType(
         "sensitivity": Metric(lambda c: c.counts.sensitivity, "Sensitivity", 0.0),
         "precision": Metric(lambda c: c.counts.precision, "Precision", 0.0),
         "specificity": Metric(lambda c: c.counts.specificity, "Specificity", 0.0),
-        "mae": Metric(lambda c: c.mae, "MAE", 1.0, higher_is_better=False),
+        "mae": Metric(lambda c: c.mae, "MAE (probabilities)", 1.0, higher_is_better=False),
+        "mae_mask": Metric(lambda c: c.mae_mask, "MAE (mask)", 1.0, higher_is_better=False),
         "hd95": Metric(
             lambda c: c.distances.hd95_max, "HD95", math.inf, higher_is_better=False, is_length=True
         ),
@@ -135,10 +141,10 @@ PROTOCOLS = MappingProxyType(
     {
         "segmentation": Protocol(
             name="segmentation",
-            version=1,
+            version=2,
             metrics=(
-                *("dice", "iou", "sensitivity", "precision", "specificity", "mae"),
-                *("hd95", "hd95_medpy", "assd"),
+                *("dice", "iou", "sensitivity", "precision", "specificity"),
+                *("mae", "mae_mask", "hd95", "hd95_medpy", "assd"),
             ),
             headline="dice",
         )

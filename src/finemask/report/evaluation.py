@@ -278,12 +278,12 @@ def _example(
     close = overlay(truth.image, truth.classes, prediction, geometry=truth.geometry, zoom=True)
     context = replace(whole, paint="none", frame=close.window)
     errors = replace(close, paint="errors")
-    rows = [s for s in evaluation.scores if s.case == case and s.size >= 0]
+    rows = [s for s in evaluation.scores if s.case == case and "dice" in s.values]
     unit = truth.geometry.unit
     told = "; ".join(
         (f"{s.label.replace('_', ' ')}: " if len(rows) > 1 else "")
         + f"Dice {show(s.values['dice'])}, HD95 {_length(s.values['hd95'], unit)}, "
-        + (f"diameter {s.size:.3g} {unit}" if s.size else "no lesion")
+        + _diameter(s.size, unit)
         for s in rows
     )
     where = ", slice with the largest lesion" if truth.classes.ndim == 3 else ""
@@ -300,6 +300,12 @@ def _example(
         f'<span class="note">&ensp;{html.escape(told)}</span></p>'
     )
     return f'<div class="example">{heading}{html.row(*figures)}</div>'
+
+
+def _diameter(size: float, unit: str) -> str:
+    if math.isnan(size):
+        return "diameter undefined"
+    return f"diameter {size:.3g} {unit}" if size else "no lesion"
 
 
 def _length(value: float, unit: str) -> str:
@@ -350,7 +356,9 @@ def _method(evaluation: Evaluation) -> list[str]:
     protocol = summary["protocol"]
     undefined = (
         "No smoothing. Both masks empty: Dice, IoU, precision and surface distances are undefined. "
-        "One empty: Dice and IoU are 0, surface distances undefined. Undefined values are left out "
+        "One empty: Dice and IoU are 0, surface distances undefined; on a sheared grid they and "
+        "the size of the lesion are undefined. MAE is of the probabilities where a case has them, "
+        "MAE (mask) of the mask. Undefined values are left out "
         "of means and counted. HD95 is the larger of the two directed 95th percentiles; the pooled "
         "one goes by its own name. ASSD pools both directions."
     )
