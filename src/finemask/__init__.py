@@ -20,6 +20,7 @@ _HOMES = {
     "write_image": "finemask.io",
     "write_labels": "finemask.io",
     "load_dataset": "finemask.datasets",
+    "Split": "finemask.datasets",
     "make_phantoms": "finemask.datasets",
     "prepare": "finemask.preparation",
     "to_grid": "finemask.preparation",

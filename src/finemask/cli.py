@@ -49,7 +49,8 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")
 ]
 Scale = Annotated[
-    str | None, typer.Option(help="HR voxels for each LR voxel: 2, or 1x2x2 for each axis.")
+    str | None,
+    typer.Option(help="HR voxels for each LR voxel: 2 (if not given), or 1x2x2 for each axis."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last call stopped.")]
@@ -76,7 +77,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of phantoms and networks.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Do the whole job on generated phantoms: data, two methods, masks, scores, a report."""
+    """Do the whole job on generated phantoms."""
     from finemask.demo import run_demo
 
     print(run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite, progress=_progress()))
@@ -93,7 +94,7 @@ def methods(
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the methods: paper, parameters, cost, and what is dropped at inference."""
+    """List the methods, their cost and options."""
     from finemask.methods.describe import describe_methods
 
     print(
@@ -115,7 +116,7 @@ def check(
     data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Read a data set whole; print a summary and every problem by case."""
+    """Read a data set whole; print every problem."""
     import json
 
     from finemask.datasets import check_dataset
@@ -132,13 +133,15 @@ def check(
 def train(
     data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
     out: Out,
-    method: Annotated[str | None, typer.Option(help="See finemask methods.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See finemask methods; unet if not given.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe file (TOML), or the name of one that ships.")
     ] = None,
     settings: Settings = None,
     scale: Scale = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; 1000 if no bound is given.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training cases.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock bound.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
@@ -151,7 +154,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a method on a data set; leave a run folder."""
+    """Train a method; leave a run folder."""
     from finemask.training.loop import train as train_method
 
     bounds = {"steps": steps, "epochs": epochs, "minutes": minutes}
@@ -183,7 +186,8 @@ def train(
     print(
         f"{run.path}: {run.recipe.method}, best at step {run.meta['step']}, validation "
         f"{run.meta['metric']} {'unknown' if score is None else format(score, '.4f')} "
-        f"at threshold {run.threshold:.2f}"
+        f"at threshold {run.threshold:.2f}\n"
+        f"next: finemask predict {run.path} {data} --part test --mode matched --out MASKS"
     )
 
 
@@ -210,7 +214,7 @@ def predict(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write masks for files, folders, data sets or DICOM series."""
+    """Write masks for files, folders, data sets."""
     memory = _bytes(max_memory)
     from finemask.inference.cohort import predict as predict_inputs
     from finemask.runs import load_run
@@ -234,7 +238,7 @@ def predict(
     )
     for failure in outcome.failures:
         _complain(failure)
-    print(outcome.text())
+    print(f"{outcome.text()}\nmasks: {out}")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -258,7 +262,7 @@ def evaluate(
     part: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
     overwrite: Overwrite = False,
 ) -> None:
-    """Score masks against the truth: cases.csv, summary.json, report.html."""
+    """Score masks against the truth; write a report."""
     from finemask.evaluation.cohort import evaluate as evaluate_masks
 
     cases = None
@@ -281,7 +285,7 @@ def evaluate(
     )
     for failure in evaluation.failures:
         _complain(failure.error)
-    print(evaluation.text())
+    print(f"{evaluation.text()}\nreport: {out / 'report.html'}")
     if evaluation.exit_code:
         raise typer.Exit(evaluation.exit_code)
 

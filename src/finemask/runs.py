@@ -14,7 +14,7 @@ from finemask.recipe import Recipe
 from finemask.training.checkpoint import load_checkpoint, load_weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A trained method, ready to predict.
 
@@ -33,6 +33,11 @@ class Run:
     segmenter: Segmenter
     threshold: float
     meta: dict[str, Any]
+
+    def __repr__(self) -> str:
+        score = self.meta["score"]
+        told = "not validated" if score is None else f"{self.meta['metric']} {score:.3f}"
+        return f"<Run {self.path}: {self.recipe.method}, best at step {self.meta['step']}, {told}>"
 
 
 def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
