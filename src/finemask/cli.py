@@ -73,14 +73,24 @@ def _common(
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Training time of each method.")] = 1.25,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of each method.")] = 180,
+    minutes: Annotated[float, typer.Option(help="Training time of each at the most.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Seed of phantoms and networks.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Do the whole job on generated phantoms."""
     from finemask.demo import run_demo
 
-    print(run_demo(out, minutes=minutes, seed=seed, overwrite=overwrite, progress=_progress()))
+    print(
+        run_demo(
+            out,
+            steps=steps,
+            minutes=minutes,
+            seed=seed,
+            overwrite=overwrite,
+            progress=_progress(),
+        )
+    )
 
 
 @app.command()
@@ -141,7 +151,9 @@ def train(
     ] = None,
     settings: Settings = None,
     scale: Scale = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; 1000 if no bound is given.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; 1000 if no bound is given.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training cases.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock bound.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,

@@ -16,7 +16,7 @@ from finemask.evaluation.cohort import evaluate
 from finemask.inference.cohort import predict
 from finemask.io import read_labels
 from finemask.pairs.degradation import make_pair
-from finemask.progress import Track, silent
+from finemask.progress import Track, silent, titled
 from finemask.report.comparison import (
     Example,
     MethodResult,
@@ -36,7 +36,8 @@ MADE_HERE = ("phantoms", "runs", "masks", "scores", "splits.json", "report.html"
 def run_demo(
     out: str | Path,
     *,
-    minutes: float = 1.25,
+    steps: int = 180,
+    minutes: float = 2.0,
     cases: int = 60,
     kind: str = "ultrasound",
     seed: int = 0,
@@ -47,7 +48,8 @@ def run_demo(
 
     Args:
         out: Folder to write; the page to open is ``report.html`` in it.
-        minutes: Training time of each method.
+        steps: Optimiser steps of each method.
+        minutes: Training time of each method at the most.
         cases: Phantoms to make.
         kind: What the phantoms show, see ``make_phantoms``.
         seed: Of phantoms and networks.
@@ -67,15 +69,15 @@ def run_demo(
     split = make_split(dataset)
     split.save(out / "splits.json")
     results, predicted = [], {}
-    for name in METHODS_SHOWN:
+    for number, name in enumerate(METHODS_SHOWN, start=1):
         run = train(
             dataset,
             out / "runs" / name,
             method=name,
             scale=SCALE,
             split=out / "splits.json",
-            settings=["train.steps=0", f"train.minutes={minutes}", f"train.seed={seed}"],
-            progress=progress,
+            settings=[f"train.steps={steps}", f"train.minutes={minutes}", f"train.seed={seed}"],
+            progress=titled(progress, f"{name} ({number} of {len(METHODS_SHOWN)})"),
         )
         results.append(score_on_test_cases(run, data, out, split.test, progress))
         predicted[name] = out / "masks" / name
@@ -87,8 +89,11 @@ def run_demo(
         results=results,
         examples=choose_examples(results, partial(read_example, dataset, predicted)),
         method_notes=[
-            f"Each method trained for {minutes:g} minutes on {len(split.train)} phantoms; "
-            f"checkpoint and threshold were chosen on {len(split.val)} others.",
+            f"Each method was to train for {steps} steps, {minutes:g} minutes at the most, on "
+            f"{len(split.train)} phantoms; checkpoint and threshold were chosen on "
+            f"{len(split.val)} others. The best checkpoints were those of step "
+            + " and ".join(f"{result.steps} ({result.name})" for result in results)
+            + ".",
             "dsrl learns to restore the image beside the mask, and ships without that part: "
             "both networks cost the same to run.",
             "So short a training shows that everything works, not which method is better.",

@@ -51,6 +51,15 @@ def silent(
     yield from items
 
 
+def titled(track: Track, title: str) -> Track:
+    """The same tracking, with a title before each label."""
+
+    def tracked(items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
+        return track(items, lambda: f"{title}: {_text(label)}", total)
+
+    return tracked
+
+
 def bar(items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
     """A progress bar on a terminal; in a log file a line at most every half minute."""
     total = _length(items) if total is None else total
