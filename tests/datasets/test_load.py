@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finemask.datasets import load_dataset
+from finemask.datasets import load_dataset, make_phantoms
 from finemask.errors import DataError
 
 
@@ -147,6 +147,19 @@ def test_a_manifest_for_prediction_needs_no_mask(tree: Any) -> None:
     tree.image("images/a.png", 0)
     tree.text("m.csv", "case;image\nscan;images/a.png\n")
     assert [e.name for e in load_dataset(tree.root / "m.csv").entries] == ["scan"]
+
+
+def test_three_time_points_are_no_colour(tree: Any) -> None:
+    tree.folder("a", "b", "c", suffix=".nii.gz")
+    tree.image("images/b.nii.gz", 5, channels=3)
+    with pytest.raises(DataError, match=r"1 channels or time points a case, but not in b \(3\)"):
+        load_dataset(tree.root)
+
+
+def test_tables_of_phantoms_are_not_noted(tmp_path: Path) -> None:
+    out = make_phantoms(tmp_path / "phantoms", cases=2, size=64)
+    assert (out / "recist.csv").is_file()
+    assert load_dataset(out).notes == ()
 
 
 def test_grey_among_colour_is_read_as_colour(tree: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from finemask.errors import DataError
-from finemask.io import DataWarning, read_header, read_image
+from finemask.io import DataWarning, read_header, read_image, read_labels
 
 VALUES = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 
@@ -218,6 +218,13 @@ def test_axes_beyond_space(tmp_path: Path) -> None:
         read_image(series)
     with pytest.raises(DataError, match="5 axes"):
         read_image(nifti(tmp_path / "v.nii", np.zeros((3, 2, 2, 3, 4), np.uint8)))
+
+
+def test_time_points_of_a_mask_are_no_colours(tmp_path: Path) -> None:
+    layers = np.zeros((3, 2, 3, 4), np.uint8)
+    layers[0, 0, 0, 0] = 1
+    with pytest.raises(DataError, match="has 3 channels or layers, a mask needs one"):
+        read_labels(nifti(tmp_path / "m.nii", layers))
 
 
 def test_hippocampus_against_nibabel(real_data: Path) -> None:

@@ -131,7 +131,7 @@ class Dataset:
         return self._in_colour(case)
 
     def _in_colour(self, case: Case) -> Case:
-        if case.image.shape[0] == 1 and self.channels == 3:
+        if case.image.shape[0] == 1 and self.channels == 3 and self.dims == 2:
             return replace(case, image=np.repeat(case.image, 3, axis=0))
         return case
 

@@ -159,14 +159,17 @@ def _common_form(path: Path, entries: list[Entry], listing: Listing) -> _Form | 
         listing.refuse(path, f"mixes cases {' and '.join(parts)}", "make two data sets of them")
     counts = Counter(channels for _, channels in forms.values())
     usual = counts.most_common(1)[0][0]
-    if set(counts) == {1, 3}:
+    if set(counts) == {1, 3} and set(by_dims) == {2}:
         usual = 3
         listing.notes.append(
             f"{counts[1]} grey and {counts[3]} colour cases: grey is read as three equal channels"
         )
     elif len(counts) > 1:
         odd = [f"{name} ({c})" for name, (_, c) in forms.items() if c != usual]
-        listing.refuse(path, f"has {usual} channels, but not in {few(odd)}", "mend these cases")
+        kind = "channels or time points" if 3 in by_dims else "channels"
+        listing.refuse(
+            path, f"has {usual} {kind} a case, but not in {few(odd)}", "mend these cases"
+        )
     dims = max(by_dims, key=lambda d: len(by_dims[d]))
     agreeing = [e for e in entries if forms.get(e.name, (dims, 0))[0] == dims]
     return _Form(agreeing, dims, usual)

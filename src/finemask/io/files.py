@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,9 @@ from typing import Any
 from finemask.errors import DataError
 
 _BLOCK = 1 << 18
+_DRAFT = re.compile(r"\.finemask-[0-9a-f]{8}-.+", re.DOTALL)
+_ABANDONED_SECONDS = 24 * 3600
+_swept: set[Path] = set()
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -27,7 +31,8 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     The block gets the path of a temporary file in the same folder, with the
     same suffix, and writes it by any means. When the block ends the bytes are
     forced to disk and the file is moved into place; when it raises, nothing
-    is left behind and an existing file is untouched.
+    is left behind and an existing file is untouched. What a killed process
+    left behind is removed by the first writing into that folder a day later.
 
     Args:
         path: The file to make; missing parent folders are made too.
@@ -46,9 +51,10 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     """
     target = Path(path)
     _refuse_existing(target, overwrite)
-    temporary = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
+    temporary = target.with_name(f".finemask-{secrets.token_hex(4)}-{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent.absolute())
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -67,6 +73,25 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder, once for each folder and process.
+
+    Only plain files of our own pattern that nobody has changed for a day: a
+    younger one may belong to a process that is still writing.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not (_DRAFT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)):
+                continue
+            with suppress(OSError):
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if age > _ABANDONED_SECONDS:
+                    os.unlink(entry.path)
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

@@ -109,7 +109,8 @@ def _single_channel(path: FilePath, raster: Raster) -> NDArray[Any]:
     first: NDArray[Any] = array[0]
     if len(array) == 1 or (array == first).all():
         return first
-    if len(array) == 3 and array.dtype == np.uint8:
+    # The layers of a volume are time points or readers, whose numbers are no colour.
+    if len(array) == 3 and array.dtype == np.uint8 and raster.header.geometry.ndim == 2:
         red, green, blue = array.astype(np.int32)
         packed = red << 16 | green << 8 | blue
         colours = np.unique(packed)

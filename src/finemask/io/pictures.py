@@ -6,6 +6,7 @@ whether a mask was drawn on the turned or on the stored picture.
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -27,16 +28,17 @@ EXIF_ORIENTATION = 0x0112
 
 def read_header(path: Path) -> Header:
     """Size and depth of a picture, its pixels untouched."""
-    with _opened(path) as picture:
+    with _opened(path, path) as picture:
         return _describe(path, picture)
 
 
 def read(path: Path) -> Raster:
     """All pixels, 16 bits where the file has 16; palette indices with their palette."""
-    with _opened(path) as picture:
+    data = path.read_bytes()
+    with _opened(path, io.BytesIO(data)) as picture:
         header = _describe(path, picture)
         if picture.format == "PNG":
-            _check_png(path)
+            _check_png(path, memoryview(data))
         colours = _palette(picture)
         array = _pixels(path, picture)
         _refuse_turned(path, picture)
@@ -45,14 +47,14 @@ def read(path: Path) -> Raster:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, source: Path | io.BytesIO) -> Iterator[Any]:
     """A picture of one frame whose size is within Pillow's limit."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=("PNG", "JPEG", "BMP", "TIFF"))
+            picture = Image.open(source, formats=("PNG", "JPEG", "BMP", "TIFF"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(
             path,
@@ -151,9 +153,8 @@ def drop_alpha(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     return array[:-1]
 
 
-def _check_png(path: Path) -> None:
+def _check_png(path: Path, data: memoryview) -> None:
     """Verify the checksum of every chunk to the end; Pillow skips those of the pixels."""
-    data = memoryview(path.read_bytes())
     position = 8
     while position + 12 <= len(data):
         length = struct.unpack_from(">I", data, position)[0]
