@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from finemask.geometry import Geometry
 from finemask.inference.cohort import Prediction, model_sha256, predict, predict_case
 from finemask.io import read_image, read_labels, read_probs, write_image
 from finemask.methods.base import Method, Segmenter
-from finemask.recipe import PrepareSettings, Recipe, Task
+from finemask.recipe import PairSettings, PrepareSettings, Recipe, Task
 from finemask.runs import Run
 
 
@@ -201,7 +201,9 @@ def test_several_classes_get_a_file_of_probabilities_each(tmp_path: Path) -> Non
 # --- pictures ---------------------------------------------------------------------------------
 
 
-def make_pictures(folder: Path, names: str = "abc", shape: tuple[int, int] = (9, 14)) -> Path:
+def make_pictures(
+    folder: Path, names: Sequence[str] = "abc", shape: tuple[int, int] = (9, 14)
+) -> Path:
     folder.mkdir(exist_ok=True)
     for seed, name in enumerate(names):
         image = np.random.default_rng(seed).integers(10, 200, shape).astype(np.uint8)
@@ -299,6 +301,69 @@ def test_resume_trusts_checksums_not_existence(tmp_path: Path) -> None:
     assert predict(run, source, out, resume=True).done == 3
     assert predict(replace(run, threshold=0.4), source, out, resume=True).done == 3
     assert predict(replace(run, threshold=0.4), source, out, resume=True, probs=True).done == 3
+
+
+def outcome_of_resuming(run: Run, source: Path, out: Path, **options: Any) -> tuple[int, int]:
+    outcome = predict(run, source, out, resume=True, **options)
+    return outcome.done, outcome.skipped
+
+
+def test_resume_sees_another_reduction_and_another_method(tmp_path: Path) -> None:
+    source, run = make_pictures(tmp_path / "in", "a", (8, 12)), make_run()
+    blurred = replace(run, recipe=replace(run.recipe, pairs=PairSettings(degrade="blur")))
+    predict(run, source, tmp_path / "matched", mode="matched")
+    assert outcome_of_resuming(run, source, tmp_path / "matched", mode="matched") == (0, 1)
+    assert outcome_of_resuming(blurred, source, tmp_path / "matched", mode="matched") == (1, 0)
+    predict(run, source, tmp_path / "native")
+    assert outcome_of_resuming(blurred, source, tmp_path / "native") == (0, 1)
+    predict(run, source, tmp_path / "sr", sr=True)
+    other = make_run()
+    other.method.register_buffer("decoder", torch.ones(1))
+    assert model_sha256(other.segmenter) == model_sha256(run.segmenter)
+    assert outcome_of_resuming(run, source, tmp_path / "sr", sr=True) == (0, 1)
+    assert outcome_of_resuming(other, source, tmp_path / "sr", sr=True) == (1, 0)
+
+
+def test_resume_sees_another_lr_image_and_another_spacing(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "images", "a", (8, 12))
+    make_pictures(tmp_path / "lr", "a", (4, 6))
+    table, out, run = tmp_path / "manifest.csv", tmp_path / "out", make_run()
+    lines = "case,image,image_lr,spacing_mm\na,images/a.png,lr/a.png,{0} {0}\n"
+    table.write_text(lines.format(0.5))
+    assert outcome_of_resuming(run, table, out, mode="matched") == (1, 0)
+    assert outcome_of_resuming(run, table, out, mode="matched") == (0, 1)
+    make_pictures(tmp_path / "lr2", "bc", (4, 6))
+    (tmp_path / "lr2" / "c.png").replace(tmp_path / "lr" / "a.png")
+    assert outcome_of_resuming(run, table, out, mode="matched") == (1, 0)
+    table.write_text(lines.format(0.7))
+    assert outcome_of_resuming(run, table, out, mode="matched") == (1, 0)
+    assert outcome_of_resuming(run, table, out, mode="matched") == (0, 1)
+
+
+def test_what_finemask_wrote_is_no_input(tmp_path: Path) -> None:
+    run = make_pictures(tmp_path / "run", ["curves"])
+    (run / "recipe.toml").write_text("")
+    (run / "checkpoints").mkdir()
+    scores = make_pictures(tmp_path / "scores", "a")
+    for name in ("summary.json", "cases.csv"):
+        (scores / name).write_text("")
+    predict(make_run(), make_pictures(tmp_path / "in", "a"), tmp_path / "masks")
+    for folder in (run, scores, tmp_path / "masks"):
+        with pytest.raises(UsageError, match="give an image"):
+            predict(make_run(), folder, tmp_path / "out")
+
+
+def test_an_input_that_is_missing_is_named_and_touches_no_file(tmp_path: Path) -> None:
+    (tmp_path / "scan.png").write_text("mine")
+    inputs = [make_pictures(tmp_path / "in", "a"), tmp_path / "scan", tmp_path / "a"]
+    outcome = predict(make_run(), inputs, tmp_path / "out", overwrite=True)
+    assert (outcome.done, outcome.failed) == (1, 2)
+    assert (tmp_path / "scan.png").read_text() == "mine"
+    assert (tmp_path / "out" / "a.png").exists()
+    rows = failures_of(tmp_path / "out")
+    assert [(row["case"], row["file"]) for row in rows] == [("scan", "scan"), ("a (2)", "a")]
+    for name in ("failures.csv", "manifest.json"):
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
 
 
 def test_resume_mends_what_failed(tmp_path: Path) -> None:
@@ -429,7 +494,7 @@ def test_the_manifest_names_bytes_not_homes(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "manifest.json").read_text()
     assert str(tmp_path) not in text
     entry = json.loads(text)["cases"]["a"]
-    assert entry["inputs"][0]["path"] == "../in/a.png"
+    assert entry["inputs"][0]["path"] == "a.png"
     assert len(entry["inputs"][0]["sha256"]) == len(entry["made_by"]["model_sha256"]) == 64
     assert entry["outputs"][0]["path"] == "a.png"
 

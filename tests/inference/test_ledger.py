@@ -4,50 +4,61 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from finemask.case import Case
 from finemask.errors import DataError, UsageError
+from finemask.inference.inputs import Source
 from finemask.inference.ledger import Ledger, Outcome
 
 MADE_BY = {"model_sha256": "0" * 64, "scale": (2, 2)}
 
 
-def make_files(folder: Path) -> tuple[Path, Path]:
-    source, mask = folder / "a.nii", folder / "out" / "a.png"
-    source.write_text("image")
-    mask.parent.mkdir(exist_ok=True)
-    mask.write_text("mask")
-    return source, mask
+def nothing() -> Case:
+    raise AssertionError("a ledger reads no image")
+
+
+def make_files(folder: Path) -> tuple[Source, Path]:
+    image, mask = folder / "in" / "a.nii", folder / "out" / "a.png"
+    for path in (image, mask):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(path.suffix)
+    return Source("a", image, image.parent, (image,), nothing), mask
 
 
 def test_done_means_the_same_bytes_by_the_same_model(tmp_path: Path) -> None:
     source, mask = make_files(tmp_path)
-    Ledger(mask.parent, MADE_BY).record_done("a", [source], [mask], 1.5)
+    Ledger(mask.parent, MADE_BY).record_done(source, [mask], 1.5)
+    whole = mask.read_text()
     again = Ledger(mask.parent, MADE_BY)
-    assert again.is_done("a", [source], [mask])
-    assert not again.is_done("b", [source], [mask])
-    assert not again.is_done("a", [source], [mask, mask.with_name("a_probs.png")])
-    assert not Ledger(mask.parent, {**MADE_BY, "scale": (3, 3)}).is_done("a", [source], [mask])
+    assert again.is_done(source, [mask])
+    assert not again.is_done(replace(source, name="b"), [mask])
+    assert not again.is_done(replace(source, spacing_mm=(3.0, 1.0, 1.0)), [mask])
+    assert not again.is_done(source, [mask, mask.with_name("a_probs.png")])
+    assert not Ledger(mask.parent, {**MADE_BY, "scale": (3, 3)}).is_done(source, [mask])
     mask.write_text("masq")
-    assert not again.is_done("a", [source], [mask])
+    assert not again.is_done(source, [mask])
     mask.unlink()
-    assert not again.is_done("a", [source], [mask])
-    mask.write_text("mask")
-    source.write_text("other")
-    assert not again.is_done("a", [source], [mask])
+    assert not again.is_done(source, [mask])
+    mask.write_text(whole)
+    assert again.is_done(source, [mask])
+    source.path.write_text("other")
+    assert not again.is_done(source, [mask])
 
 
 def test_failures_are_listed_and_later_cleared(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, MADE_BY)
     error = DataError("x.png", "is empty", "copy it again")
-    ledger.record_failure("=1+1", Path("x.png"), error)
+    broken = Source("=1+1", Path("x.png"), Path(), (), nothing)
+    ledger.record_failure(broken, error)
     ledger.close()
     with open(tmp_path / "failures.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == {"case": "'=1+1", "file": "x.png", "error": "x.png: is empty; copy it again"}
-    assert not Ledger(tmp_path, MADE_BY).is_done("=1+1", [], [])
+    assert not Ledger(tmp_path, MADE_BY).is_done(broken, [])
     Ledger(tmp_path, MADE_BY).close()
     assert not (tmp_path / "failures.csv").exists()
 
@@ -64,11 +75,22 @@ def test_a_foreign_manifest_is_left_alone(tmp_path: Path, text: str) -> None:
 
 def test_the_manifest_is_json_with_the_version(tmp_path: Path) -> None:
     source, mask = make_files(tmp_path)
-    Ledger(mask.parent, MADE_BY).record_done("a", [source], [mask], 1.5)
+    Ledger(mask.parent, MADE_BY).record_done(source, [mask], 1.5)
     value = json.loads((mask.parent / "manifest.json").read_text())
     assert set(value) == {"finemask", "cases"}
     assert value["cases"]["a"]["seconds"] == 1.5
-    assert value["cases"]["a"]["inputs"][0]["path"] == "../a.nii"
+    assert value["cases"]["a"]["inputs"][0]["path"] == "a.nii"
+
+
+def test_no_file_names_a_home(tmp_path: Path) -> None:
+    source, mask = make_files(tmp_path)
+    ledger = Ledger(mask.parent, MADE_BY)
+    second = Path("/home/me/masks/b.png")
+    ledger.record_failure(source, DataError(source.path, f"differs from {second}", "redo it"))
+    told = "a.nii: differs from b.png; redo it"
+    assert json.loads(ledger.path.read_text())["cases"]["a"]["error"] == told
+    text = (mask.parent / "failures.csv").read_text()
+    assert text == f"case,file,error\na,a.nii,{told}\n"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from finemask.inference.network import (
     super_resolved,
     to_labels,
 )
+from finemask.inference.outputs import class_in_file_name
 from finemask.inference.view import Grid, Mode, View, view_case
 from finemask.io import write_image, write_labels, write_probs
 from finemask.progress import Track, silent
@@ -84,7 +84,11 @@ class Wanted:
         """One file, or one a class where there are several."""
         if not self.probs:
             return []
-        ends = [""] if len(self.classes) == 1 else [f"_{_safe(label)}" for label in self.classes]
+        ends = (
+            [""]
+            if len(self.classes) == 1
+            else [f"_{class_in_file_name(label)}" for label in self.classes]
+        )
         return [out / f"{name}_probs{end}{self.suffix}" for end in ends]
 
     def sr_file(self, out: Path, source: Source) -> Path:
@@ -93,7 +97,9 @@ class Wanted:
         return out / f"{source.name}_sr{suffix}"
 
     def files(self, out: Path, source: Source) -> list[Path]:
-        """Everything that is written for a case, the mask last."""
+        """Everything that is written for a case, the mask last; nothing for one without a name."""
+        if not source.sound:
+            return []
         others = self.probs_files(out, source.name)
         if self.sr:
             others.append(self.sr_file(out, source))
@@ -164,7 +170,7 @@ def predict(
     skipped = 0
     for source in (progress or silent)(sources, "predicting", len(sources)):
         files = wanted.files(out, source)
-        if resume and ledger.is_done(source.name, source.files, files):
+        if resume and ledger.is_done(source, files):
             skipped += 1
             continue
         start = time.monotonic()
@@ -175,9 +181,9 @@ def predict(
             for file in files:
                 file.unlink(missing_ok=True)
             failures.append(_explained(error, source))
-            ledger.record_failure(source.name, source.path, failures[-1])
+            ledger.record_failure(source, failures[-1])
         else:
-            ledger.record_done(source.name, source.files, files, time.monotonic() - start)
+            ledger.record_done(source, files, time.monotonic() - start)
     ledger.close()
     done = len(sources) - len(failures) - skipped
     return Outcome(done, len(failures), skipped, tuple(failures))
@@ -323,14 +329,23 @@ def _explained(error: Exception, source: Source) -> FinemaskError:
 
 def _made_by(run: Run, wanted: Wanted, machine: Machine) -> dict[str, Any]:
     """What decides the outputs besides the image: the model and the settings, not the machine."""
-    return {
+    recipe = run.recipe.to_dict()
+    made_by = {
         "model_sha256": model_sha256(run.segmenter),
-        "prepare": run.recipe.to_dict()["prepare"],
+        "scale": list(run.recipe.task.scale),
+        "classes": list(wanted.classes),
+        "prepare": recipe["prepare"],
         "grid": wanted.grid,
         "mode": wanted.mode,
         "threshold": wanted.threshold,
         "precision": machine.precision,
     }
+    if wanted.mode == "matched":
+        reduced_by = ("degrade", "blur_sigma", "noise")
+        made_by["pairs"] = {name: recipe["pairs"][name] for name in reduced_by}
+    if wanted.sr:  # parts of the method that the inference network lacks make this image
+        made_by["method_sha256"] = model_sha256(run.method)
+    return made_by
 
 
 def model_sha256(network: nn.Module) -> str:
@@ -341,8 +356,3 @@ def model_sha256(network: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _safe(label: str) -> str:
-    """A class name as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", label)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,16 +23,22 @@ class Source:
     Args:
         name: Case identifier, the stem of what is written.
         path: What an error message names.
+        root: Folder that the user named it in; shared files tell paths below it.
         files: Everything that is read, for checksums.
         read: Reads the image whole.
         read_lr: Reads the data set's own LR image of the case, if it has one.
+        spacing_mm: Declared voxel spacing, which overrides the file's; empty for none.
+        sound: Whether it has a name to write files under; else ``read`` raises.
     """
 
     name: str
     path: Path
+    root: Path
     files: tuple[Path, ...]
     read: Callable[[], Case]
     read_lr: Callable[[], Case | None] = lambda: None
+    spacing_mm: tuple[float, ...] = ()
+    sound: bool = True
 
 
 def find_sources(inputs: Iterable[str | Path]) -> tuple[Source, ...]:
@@ -41,47 +48,88 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[Source, ...]:
     so that it is counted and reported beside the others.
 
     Raises:
-        UsageError: When two images would have one name.
+        UsageError: When two images would have one name, or an input is what finemask wrote.
     """
     sources = [source for path in inputs for source in _expand(Path(path))]
-    folded = Counter(source.name.casefold() for source in sources)
+    folded = Counter(source.name.casefold() for source in sources if source.sound)
     for source in sources:
-        if folded[source.name.casefold()] > 1:
-            twins = [s.path for s in sources if s.name.casefold() == source.name.casefold()]
+        if source.sound and folded[source.name.casefold()] > 1:
+            name = source.name.casefold()
+            twins = [s.path for s in sources if s.sound and s.name.casefold() == name]
             raise UsageError(
                 twins[1],
                 f"would be written under the same name as {twins[0]} ({source.name})",
                 "rename one, or predict them into different folders",
             )
+    return _told_apart(sources)
+
+
+def _told_apart(sources: Iterable[Source]) -> tuple[Source, ...]:
+    """The same sources, those that only fail under names that no other has."""
+    sources = list(sources)
+    taken = {source.name.casefold() for source in sources if source.sound}
+    for i, source in enumerate(sources):
+        if source.sound:
+            continue
+        name, number = source.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{source.name} ({number})"
+        taken.add(name.casefold())
+        sources[i] = replace(source, name=name)
     return tuple(sources)
 
 
 def _expand(path: Path) -> list[Source]:
+    root = path if path.is_dir() else path.parent
+    _refuse_own_output(path)
     try:
         if path.is_file() and path.suffix.lower() != ".csv":
             return [_of_image(path)]
         listing = list_cases(path)
     except FinemaskError as error:
-        return [_broken(path, error)]
-    sources = [_of_entry(entry) for entry in listing.entries]
+        return [_broken(path, root, error)]
+    sources = [_of_entry(entry, root) for entry in listing.entries]
     # What is wrong with a folder as a whole (a mask without an image, say) spoils no image.
-    sources += [_broken(Path(p.subject), p) for p in listing.problems if not _is_folder(p.subject)]
+    problems = [p for p in listing.problems if not _is_folder(p.subject)]
+    sources += [_broken(Path(p.subject), root, p) for p in problems]
     if not sources:
         fix = "give an image, a folder of images, a data set or a DICOM series"
-        return [_broken(path, DataError(path, "holds no image", fix))]
+        return [_broken(path, root, DataError(path, "holds no image", fix))]
     return sources
+
+
+def _refuse_own_output(folder: Path) -> None:
+    """The pictures in a folder that finemask wrote are curves, examples and masks: no input."""
+    found = None
+    if (folder / "recipe.toml").is_file() and (folder / "checkpoints").is_dir():
+        found = "is a run, which holds no image to predict"
+    elif (folder / "summary.json").is_file() and (folder / "cases.csv").is_file():
+        found = "is what finemask evaluate wrote, which holds no image to predict"
+    elif _is_prediction(folder / "manifest.json"):
+        found = "is what finemask predict wrote: masks, and no images"
+    if found:
+        raise UsageError(folder, found, "give an image, a folder of images or a data set")
+
+
+def _is_prediction(manifest: Path) -> bool:
+    try:
+        value = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and {"finemask", "cases"} <= set(value)
 
 
 def _is_folder(subject: str) -> bool:
     return Path(subject).is_dir()
 
 
-def _of_entry(entry: Entry) -> Source:
+def _of_entry(entry: Entry, root: Path) -> Source:
     """A case of a data set; only its image is read, so nothing else can spoil it."""
     try:
         check_name(entry.name)
     except FinemaskError as error:
-        return _broken(entry.images[0], error, entry.name)
+        return _broken(entry.images[0], root, error, entry.name)
 
     def read(images: tuple[Path, ...]) -> Case:
         return read_case(
@@ -90,10 +138,13 @@ def _of_entry(entry: Entry) -> Source:
             spacing_mm=entry.spacing_mm or None,
         )
 
+    own_lr = (entry.image_lr,) if entry.image_lr and entry.image_lr.exists() else ()
     return Source(
         name=entry.name,
         path=entry.images[0],
-        files=_files(entry.images),
+        root=root,
+        files=_files((*entry.images, *own_lr)),
+        spacing_mm=entry.spacing_mm,
         read=lambda: read(entry.images),
         read_lr=lambda: read_case(entry.image_lr, name=entry.name) if entry.image_lr else None,
     )
@@ -104,16 +155,17 @@ def _of_image(path: Path) -> Source:
     try:
         check_name(name)
     except FinemaskError as error:
-        return _broken(path, error, name)
-    return Source(name, path, _files((path,)), partial(read_case, path, name=name))
+        return _broken(path, path.parent, error, name)
+    return Source(name, path, path.parent, _files((path,)), partial(read_case, path, name=name))
 
 
-def _broken(path: Path, error: FinemaskError, name: str | None = None) -> Source:
+def _broken(path: Path, root: Path, error: FinemaskError, name: str | None = None) -> Source:
     def fail() -> Case:
         raise error
 
     files = _files((path,)) if path.exists() and name else ()
-    return Source(name or str(path), path, files, fail)
+    name = name or stem(path.absolute()) or "input"
+    return Source(name, path, root, files, fail, sound=False)
 
 
 def _files(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -2,7 +2,9 @@
 
 The manifest is the only thing that ``--resume`` trusts: a case is done when
 its entry says so, was made by the same model with the same settings from the
-same bytes, and every output still has the checksum that was written down.
+same bytes and declared spacing, and every output still has the checksum that
+was written down. Paths in both files are told from the folder that the user
+named, so that they can be shared and moved.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 from finemask import __version__
 from finemask.errors import FinemaskError, UsageError
+from finemask.inference.inputs import Source
+from finemask.inference.outputs import check_writable, error_within, path_within
 from finemask.io.files import sha256, write_json, write_text
 
 
@@ -64,48 +66,50 @@ class Ledger:
     def __init__(self, out: Path, made_by: Mapping[str, Any]) -> None:
         self.out, self.made_by = out, json.loads(json.dumps(made_by))
         self.path = out / "manifest.json"
-        _check_writable(out)
+        check_writable(out)
         self._cases: dict[str, Any] = _read_cases(self.path)
         self._failures: list[tuple[str, str, str]] = []
 
-    def is_done(self, name: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> bool:
+    def is_done(self, source: Source, outputs: Sequence[Path]) -> bool:
         """Whether a case need not be done again, judged by checksums alone."""
-        entry = self._cases.get(name)
+        entry = self._cases.get(source.name)
         if not entry or entry["status"] != "done" or entry["made_by"] != self.made_by:
             return False
-        wanted = [self._relative(path) for path in outputs]
+        if tuple(entry.get("spacing_mm", ())) != source.spacing_mm:
+            return False
+        wanted = [path_within(self.out, path) for path in outputs]
         if [output["path"] for output in entry["outputs"]] != wanted:
             return False
         try:
-            return self._checksums(outputs) == entry["outputs"] and [
-                sha256(path) for path in inputs
+            return _checksums(self.out, outputs) == entry["outputs"] and [
+                sha256(path) for path in source.files
             ] == [i["sha256"] for i in entry["inputs"]]
         except OSError:
             return False
 
-    def record_done(
-        self, name: str, inputs: Sequence[Path], outputs: Sequence[Path], seconds: float
-    ) -> None:
+    def record_done(self, source: Source, outputs: Sequence[Path], seconds: float) -> None:
         """Write down what a case was made from and what came of it."""
-        self._cases[name] = {
+        self._cases[source.name] = {
             "status": "done",
-            "inputs": self._checksums(inputs),
-            "outputs": self._checksums(outputs),
+            "inputs": _checksums(source.root, source.files),
+            "spacing_mm": list(source.spacing_mm),
+            "outputs": _checksums(self.out, outputs),
             "seconds": round(seconds, 3),
             "made_by": self.made_by,
         }
         self._save()
 
-    def record_failure(self, name: str, path: Path, error: FinemaskError) -> None:
+    def record_failure(self, source: Source, error: FinemaskError) -> None:
         """Write down why a case could not be done."""
-        self._cases[name] = {
+        file, line = path_within(source.root, source.path), error_within(source.root, error)
+        self._cases[source.name] = {
             "status": "failed",
-            "inputs": [{"path": self._relative(path)}],
+            "inputs": [{"path": file}],
             "outputs": [],
-            "error": str(error),
+            "error": line,
             "made_by": self.made_by,
         }
-        self._failures.append((name, str(path), str(error)))
+        self._failures.append((source.name, file, line))
         self._save()
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
@@ -122,26 +126,9 @@ class Ledger:
         value = {"finemask": __version__, "cases": self._cases}
         write_json(self.path, value, overwrite=True)
 
-    def _checksums(self, paths: Sequence[Path]) -> list[dict[str, str]]:
-        return [{"path": self._relative(path), "sha256": sha256(path)} for path in paths]
 
-    def _relative(self, path: Path) -> str:
-        """Relative to the folder, so that the manifest names nobody's home and can be moved."""
-        try:
-            return Path(os.path.relpath(path, self.out)).as_posix()
-        except ValueError:  # another drive
-            return path.name
-
-
-def _check_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UsageError(
-            out, f"cannot be written ({error.strerror})", "choose another --out"
-        ) from error
+def _checksums(root: Path, paths: Sequence[Path]) -> list[dict[str, str]]:
+    return [{"path": path_within(root, path), "sha256": sha256(path)} for path in paths]
 
 
 def _read_cases(path: Path) -> dict[str, Any]:
