@@ -240,7 +240,7 @@ def test_nothing_is_overwritten_unless_asked(pred, truth, tmp_path) -> None:
     before = (tmp_path / "out/cases.csv").read_bytes()
     save(pred, stranger=disc(3))
     (pred / "a.png").unlink()
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(UsageError, match="exists already"):
         evaluate(pred, truth, tmp_path / "out")
     assert (tmp_path / "out/cases.csv").read_bytes() == before
     evaluate(pred, truth, tmp_path / "out", overwrite=True)
@@ -248,6 +248,35 @@ def test_nothing_is_overwritten_unless_asked(pred, truth, tmp_path) -> None:
     save(pred, a=disc(4))
     evaluate(pred, truth, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/failures.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_scored(
+    pred, truth, tmp_path, monkeypatch
+) -> None:
+    def scored(*_: object) -> None:
+        raise AssertionError("scored before the folder was tried")
+
+    monkeypatch.setattr("finemask.evaluation.cohort._score_case", scored)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out", Path("/proc/finemask")):
+        with pytest.raises(UsageError, match="cannot be written"):
+            evaluate(pred, truth, out)
+
+
+def test_files_that_are_shared_name_no_home(pred, truth, tmp_path) -> None:
+    (pred / "a.png").unlink()
+    (pred / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n not much more")
+    (truth / "masks/c.png").write_bytes((truth / "masks/c.png").read_bytes()[:60])
+    write_image(pred / "healthy_sr.png", np.zeros((20, 25), np.uint8), Geometry.regular((20, 25)))
+    result = evaluate(pred, truth / "masks", tmp_path / "out", images=truth / "images")
+    assert all(str(tmp_path) in str(failure.error) for failure in result.failures)
+    for file in (tmp_path / "out").iterdir():
+        assert str(tmp_path) not in file.read_text(encoding="utf-8"), file.name
+    files = {row["case"]: row["file"] for row in rows_of(tmp_path / "out/failures.csv")}
+    assert files == {"a": "a", "b": "b.png", "c": "c.png"}
+    assert json.loads((tmp_path / "out/summary.json").read_text())["inputs"] == {
+        "pred": "pred", "truth": "masks",
+    }  # fmt: skip
 
 
 def test_masks_alone_and_one_mask_against_one(pred, truth) -> None:

@@ -8,7 +8,6 @@ damaged or on another grid counts as the worst possible, never as absent.
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +43,7 @@ from finemask.evaluation.undefined import (
     why_undefined,
     without_lengths,
 )
+from finemask.inference.outputs import check_writable, error_within
 from finemask.io import write_json, write_text
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
@@ -97,8 +97,9 @@ def evaluate(
         progress: Shows how far the work is.
 
     Raises:
-        UsageError: On an unknown protocol, column, case or impossible edges.
-        DataError: When nothing can be scored, or a file exists already.
+        UsageError: On an unknown protocol, column, case or impossible edges, a folder that
+            cannot be written, or a file that exists already.
+        DataError: When nothing can be scored.
 
     Example:
         >>> evaluate("masks", "data").mean("dice")  # doctest: +SKIP
@@ -107,14 +108,16 @@ def evaluate(
     pred, truth, out = Path(pred), Path(truth), Path(out) if out is not None else None
     chosen = _protocol(protocol)
     _check_edges(size_edges)
-    if out is not None and not overwrite:
-        _refuse_existing(out)
+    if out is not None:
+        if not overwrite:
+            _refuse_existing(out)
+        check_writable(out)
     truths = find_truths(
         truth, images=Path(images) if images is not None else None, group=group, cases=cases
     )
     predictions = _match(pred, truth, truths)
     results = [
-        _score_case(pred, case, predictions.get(case.name), truths.labels, chosen)
+        _score_case(pred, truth, case, predictions.get(case.name), truths.labels, chosen)
         for case in progress(list(truths.cases.values()), "evaluating")
     ]
     failures = [f for result in results for f in result.failures]
@@ -135,7 +138,7 @@ def evaluate(
     grouped, sizes = group_by_size(rows, size_edges)
     summary = {
         "protocol": chosen.describe(),
-        "inputs": {"pred": _shown(pred, out), "truth": _shown(truth, out)},
+        "inputs": {"pred": pred.absolute().name, "truth": truth.absolute().name},
         "cases": {
             "total": len(truths.cases),
             "scored": len(truths.cases) - len({f.case for f in failures}),
@@ -197,7 +200,9 @@ def _check_edges(edges: Sequence[float | int]) -> None:
 def _refuse_existing(out: Path) -> None:
     for name in _FILES:
         if (out / name).exists():
-            raise DataError(out / name, "exists already", "choose another --out or --overwrite")
+            raise UsageError(
+                out / name, "exists already", "choose another --out, or pass --overwrite"
+            )
 
 
 def _match(pred: Path, truth: Path, truths: Truths) -> dict[str, Predicted]:
@@ -225,6 +230,7 @@ class _Result:
 
 def _score_case(
     folder: Path,
+    truth_root: Path,
     case: TruthFile,
     predicted: Predicted | None,
     labels: Mapping[str, int],
@@ -239,7 +245,7 @@ def _score_case(
             Score(case.name, case.group, label, math.nan, "px", unknown, flag=UNREADABLE)
             for label in labels
         ]
-        return _Result(rows, [Failure(case.name, error)])
+        return _Result(rows, [Failure(case.name, error, truth_root)])
     try:
         if predicted is None:
             raise DataError(
@@ -248,11 +254,12 @@ def _score_case(
             )  # fmt: skip
         result = _Result(_score_classes(case, predicted, truth, labels, protocol))
     except FinemaskError as error:
-        result = _Result(_score_nothing(case, truth, labels, protocol), [Failure(case.name, error)])
+        worst = _score_nothing(case, truth, labels, protocol)
+        result = _Result(worst, [Failure(case.name, error, folder)])
     if is_sheared(truth.geometry):
         result.scores = [without_lengths(s) for s in result.scores]
     if predicted is not None and predicted.sr and truth.image is not None and not result.failures:
-        _score_image(case, predicted.sr, truth, result)
+        _score_image(case, folder, predicted.sr, truth, result)
     return result
 
 
@@ -295,13 +302,13 @@ def _score_nothing(
     ]  # fmt: skip
 
 
-def _score_image(case: TruthFile, path: Path, truth: Truth, result: _Result) -> None:
+def _score_image(case: TruthFile, folder: Path, path: Path, truth: Truth, result: _Result) -> None:
     """Add the quality of the super-resolved image; one that does not fit is noted."""
     assert truth.image is not None  # asked for by the caller
     try:
         image = read_super_resolved(path, truth)
     except FinemaskError as error:
-        result.unfit.append(str(error))
+        result.unfit.append(error_within(folder, error))
         return
     data_range = float(np.ptp(truth.image))
     if not data_range:
@@ -323,14 +330,6 @@ def _versions() -> dict[str, str]:
     return {"finemask": __version__, "python": platform.python_version(), **libraries}
 
 
-def _shown(path: Path, out: Path | None) -> str:
-    """A path as seen from the report, so that a shared report names nobody's home."""
-    try:
-        return Path(os.path.relpath(path, out)).as_posix() if out is not None else path.name
-    except ValueError:  # another drive
-        return path.name
-
-
 def _write(
     evaluation: Evaluation, out: Path, truths: Truths, predictions: Mapping[str, Predicted]
 ) -> None:
@@ -341,7 +340,7 @@ def _write(
     write_text(out / "cases.csv", cases_table(evaluation.scores, metrics), overwrite=True)
     write_json(out / "summary.json", plain(evaluation.summary), overwrite=True)
     if evaluation.failures:
-        rows = [(f.case, os.fspath(f.error.subject), str(f.error)) for f in evaluation.failures]
+        rows = [(f.case, f.file, f.line) for f in evaluation.failures]
         table = csv_table(("case", "file", "error"), rows)
         write_text(out / "failures.csv", table, overwrite=True)
     else:

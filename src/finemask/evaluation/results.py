@@ -11,16 +11,34 @@ from typing import Any
 import numpy as np
 
 from finemask.errors import FinemaskError
+from finemask.inference.outputs import error_within, path_within
 from finemask.metrics.protocols import Protocol
 from finemask.metrics.scores import EVERY_SIZE, Score
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be scored as it should, and why."""
+    """A case that could not be scored as it should, and why.
+
+    Args:
+        case: Its name.
+        error: With the path as the user gave it, for the terminal.
+        root: What the user named; files that are shared tell paths below it.
+    """
 
     case: str
     error: FinemaskError
+    root: Path
+
+    @property
+    def file(self) -> str:
+        """What is at fault, for files that are shared."""
+        return path_within(self.root, self.error.subject)
+
+    @property
+    def line(self) -> str:
+        """What is wrong and what to do, for files that are shared."""
+        return error_within(self.root, self.error)
 
 
 @dataclass(frozen=True)

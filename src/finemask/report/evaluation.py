@@ -343,7 +343,7 @@ def _details(evaluation: Evaluation) -> list[str]:
 
 
 def _failures(evaluation: Evaluation) -> str:
-    rows = [[f.case, str(f.error)] for f in evaluation.failures[:_MANY_FAILURES]]
+    rows = [[f.case, f.line] for f in evaluation.failures[:_MANY_FAILURES]]
     if not rows:
         return ""
     rest = len(evaluation.failures) - len(rows)
