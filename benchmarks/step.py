@@ -8,7 +8,8 @@ would run. Nothing here says how good the masks are.
 Every row has a process of its own, alive as long as its group, so that peaks of memory
 are its own (over what it holds with the network built, before the first step) and the
 rounds can take the rows in turn. GMAC counts convolutions and matrix products, both ways
-in training. The peak of float32 matrix products is measured in every round as well.
+in training. The peak of `torch.mm` in float32 is measured in every round as well; it is no
+bound, since convolutions run in another library.
 
     pip install -c constraints.txt -e . monai    # MONAI's rows are left out without it
     python benchmarks/step.py --rounds 7
