@@ -65,11 +65,13 @@ def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
         method = create(recipe)
     load_weights(method, checkpoint.weights(), checkpoint.path)
     method.to(device).eval().requires_grad_(False)
+    segmenter = method.deploy().eval()
+    segmenter.window = tuple(checkpoint.meta["window_lr"])
     return Run(
         path=folder,
         recipe=recipe,
         method=method,
-        segmenter=method.deploy().eval(),
+        segmenter=segmenter,
         threshold=float(checkpoint.meta["threshold"]),
         meta=checkpoint.meta,
     )

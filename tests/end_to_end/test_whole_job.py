@@ -75,7 +75,7 @@ def test_predict_then_evaluate_the_test_part(place: Path, tmp_path: Path) -> Non
     assert page.count("data:image/") >= 3
     assert "http://" not in page.replace("http://www.w3.org", "")
     again = finemask(
-        "evaluate", masks, place / "data", "--split", place / "run", "--out", scores, code=3
+        "evaluate", masks, place / "data", "--split", place / "run", "--out", scores, code=2
     )
     assert "exists already" in again.stderr
 

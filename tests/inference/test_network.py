@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from finemask.errors import DataError, UsageError
 from finemask.inference.memory import activation_bytes
@@ -165,3 +166,22 @@ def test_the_plan_is_kept() -> None:
         < 8 * MIB
         < activation_bytes(network, (1, 1, 400, 400))[0]
     )
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (7, 3), (12, 12), (5, 20)])
+def test_a_small_image_is_shown_in_the_middle_of_a_window(shape: tuple[int, int]) -> None:
+    """What the network sees, and that its answer comes back to the right place."""
+    seen = []
+
+    class Looking(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(image.shape[2:]))
+            return functional.interpolate(image, scale_factor=2, mode="nearest")
+
+    segmenter = Segmenter(Looking(), Task(scale=(2, 2)))
+    segmenter.window = (8, 12)
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    probs = predict_probs(segmenter, image)
+    assert seen[-1] == (max(8, shape[0]), max(12, shape[1]))
+    expected = 1 / (1 + np.exp(-image.repeat(2, 1).repeat(2, 2)))
+    np.testing.assert_allclose(probs, expected, rtol=1e-5)

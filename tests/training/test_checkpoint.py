@@ -25,6 +25,7 @@ from finemask.training.checkpoint import (
 META = {
     "score": 0.5,
     "threshold": 0.5,
+    "window_lr": [32, 32],
     "metric": "dice",
     "versions": {"torch": torch.__version__},
     "data_fingerprint": "abc",

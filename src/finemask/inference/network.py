@@ -129,6 +129,7 @@ def super_resolve(
     image_lr: Float[ndarray, " c *s"],
     machine: Machine = Machine(),
     stride: int = 1,
+    window: tuple[int, ...] = (),
 ) -> Float[ndarray, " c *hr"]:
     """The super-resolved image of one prepared image, tiled where the memory needs it.
 
@@ -137,6 +138,7 @@ def super_resolve(
         image_lr: ``(C, *S)`` prepared intensities.
         machine: Where the network runs.
         stride: LR sides are padded to a multiple of it, and cropped back.
+        window: A smaller image is shown in the middle of a window of these LR sides.
 
     Returns:
         ``(C, *S * scale)`` in prepared intensities.
@@ -145,7 +147,9 @@ def super_resolve(
     shape = (len(image_lr), *_times(image_lr.shape[1:], task.scale))
     image = np.empty(shape, np.float32)
     network = _Entry(method, "super_resolve")
-    slabs = _slabs(network, image_lr, None, task.scale, stride, len(image), image.nbytes, machine)
+    slabs = _slabs(
+        network, image_lr, None, task.scale, stride, window, len(image), image.nbytes, machine
+    )
     for rows, slab in _placed(slabs, shape[1:]):
         image[:, rows] = slab
     return image
@@ -230,7 +234,8 @@ def labels_of(run: Run, view: View, machine: Machine, threshold: float) -> UInt8
 
 def super_resolved(run: Run, view: View, machine: Machine) -> Float[ndarray, " c *s"]:
     """The super-resolved image in the intensities of the source, on the grid that is written."""
-    image = super_resolve(run.method, view.lr.image, machine, run.segmenter.stride)
+    shipped = run.segmenter
+    image = super_resolve(run.method, view.lr.image, machine, shipped.stride, shipped.window)
     image = image[(slice(None), *(slice(0, side) for side in view.result.shape))]
     return to_grid(view.to_source_intensities(image), view.result, view.written)
 
@@ -270,6 +275,7 @@ def _probs_slabs(
         guidance,
         task.scale,
         segmenter.stride,
+        segmenter.window,
         task.foreground,
         result_bytes,
         machine,
@@ -282,11 +288,21 @@ def _slabs(
     guidance: Float[ndarray, " c *p"] | None,
     scale: tuple[int, ...],
     stride: int,
+    window: tuple[int, ...],
     maps: int,
     result_bytes: int,
     machine: Machine,
 ) -> Iterator[Float[ndarray, " f *slab"]]:
     """Run a network over an image, whole or tiled; hand out its HR maps from first to last."""
+    sides = image.shape[1:]
+    margins = [max(0, w - s) for w, s in zip(window or sides, sides, strict=True)]
+    if any(margins):
+        before = tuple(margin // 2 for margin in margins)
+        widths = [(0, 0), *((b, m - b) for b, m in zip(before, margins, strict=True))]
+        shown = np.pad(image, widths, mode="edge")
+        slabs = _slabs(network, shown, guidance, scale, stride, (), maps, result_bytes, machine)
+        yield from _middle(slabs, _times(before, scale), _times(sides, scale))
+        return
     network.to(machine.device)
     further = [] if guidance is None else [_to_batch(guidance, machine.device)]
     plan = fit_tiles(
@@ -312,7 +328,21 @@ def _slabs(
             )
         return values
 
-    return blend(image, forward, plan, scale)
+    yield from blend(image, forward, plan, scale)
+
+
+def _middle(
+    slabs: Iterator[Float[ndarray, " f *slab"]], start: tuple[int, ...], shape: tuple[int, ...]
+) -> Iterator[Float[ndarray, " f *slab"]]:
+    """The part of a sequence of slabs that begins at ``start``."""
+    inside = tuple(slice(b, b + s) for b, s in zip(start[1:], shape[1:], strict=True))
+    row = 0
+    for slab in slabs:
+        first, last = start[0] - row, start[0] + shape[0] - row
+        row += slab.shape[1]
+        part = slab[(slice(None), slice(max(0, first), max(0, last)), *inside)]
+        if part.shape[1]:
+            yield part
 
 
 def _placed(

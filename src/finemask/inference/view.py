@@ -89,9 +89,11 @@ def view_case(
         lr = hr = prepare(case, settings)
         result = lr.geometry.refined(task.scale)
     else:
-        prepared = prepare(case, settings)
+        # A real pair is normalised by its LR image, which needs both in their own units.
+        alone = replace(settings, normalise="none") if lr_case is not None else settings
+        prepared = prepare(case, alone)
         if lr_case is not None:
-            lr_case = prepare(lr_case, for_lr(settings, task.scale))
+            lr_case = prepare(lr_case, for_lr(alone, task.scale))
         pair = make_pair(prepared, task.scale, recipe.pairs, lr_case, normalise=settings.normalise)
         lr, hr, result = pair.lr, pair.hr, prepared.geometry
     written = case.geometry if grid == "source" else _unturned(case.geometry, result, settings)
@@ -111,14 +113,17 @@ def _check_fit(case: Case, task: Task) -> None:
     if channels != task.channels:
         raise DataError(
             subject,
-            f"has {_counted(channels)}, the model takes {_counted(task.channels)}",
+            f"has {_counted(channels, task)}, the model takes {_counted(task.channels, task)}",
             "convert the image, or train a model on images like this one",
         )
 
 
-def _counted(channels: int) -> str:
-    known = {1: "1 channel (grey)", 3: "3 channels (colour)"}
-    return known.get(channels, f"{channels} channels")
+def _counted(channels: int, task: Task) -> str:
+    if channels == 1:
+        return "1 channel (grey)"
+    if task.dims == 3:
+        return f"{channels} channels (a fourth axis, such as time points)"
+    return "3 channels (colour)" if channels == 3 else f"{channels} channels"
 
 
 def _unturned(source: Geometry, result: Geometry, settings: PrepareSettings) -> Geometry:

@@ -39,10 +39,14 @@ class Segmenter(nn.Module):
         task: Channels, classes and scale.
         stride: Any LR size gives an answer; sides that are multiples of this are pooled
             evenly, so ``predict`` pads to it.
+
+    ``window`` holds the LR sides of the windows that the network learned from; a smaller
+    image is shown in the middle of such a window, as smaller cases were in training.
     """
 
     def __init__(self, network: nn.Module, task: Task, stride: int = 1) -> None:
         super().__init__()
+        self.window: tuple[int, ...] = ()
         self.network, self.task, self.stride = network, task, stride
 
     def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -119,6 +119,8 @@ def read_holdout(job: Job) -> list[Pair]:
 def prepared(job: Job, names: Sequence[str], lr: bool = False) -> PreparedCases:
     """Cases of the data set (or their own LR images) in the form that a network sees."""
     settings = job.recipe.prepare
+    if job.recipe.pairs.degrade == "real":
+        settings = replace(settings, normalise="none")  # the pair does, both by its LR image
     return PreparedCases(
         names,
         partial(_read_lr if lr else _read, job.dataset),
@@ -171,6 +173,7 @@ def save(
         "score": at.best_score,
         "metric": job.recipe.train.metric,
         "threshold": at.threshold,
+        "window_lr": at.window,
         "versions": {"finemask": __version__, "torch": torch.__version__},
         "data_fingerprint": job.fingerprint,
     }

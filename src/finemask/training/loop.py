@@ -158,6 +158,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     total_steps = bound_in_steps(settings, len(job.split.train), fabric.world_size)
     rhythm = Rhythm(settings, total_steps)
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
+    at.window = [s // f for s, f in zip(samples.crop, recipe.task.scale, strict=True)]
     batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
 
     model, *wrapped = fabric.setup(method, *optimisers.values())
@@ -190,7 +191,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
             at.over = share >= 1
             result = None
             if not interrupted and (at.over or rhythm.validates(at.step, share)):
-                result = validate_once(fabric, job, averaged, holdout, at.step)
+                result = validate_once(fabric, job, averaged, holdout, at)
                 at.judge(result, settings)
             if log and (result or at.step % settings.log_every == 0):
                 epoch = at.step * samples_a_step / len(job.split.train)
@@ -276,7 +277,7 @@ def average_weights(averaged: Method, method: Method, decay: float) -> None:
 
 
 def validate_once(
-    fabric: Fabric, job: Job, method: Method, holdout: Sequence[Pair], step: int
+    fabric: Fabric, job: Job, method: Method, holdout: Sequence[Pair], at: Standing
 ) -> Validation:
     """Validate in the first process and tell the others.
 
@@ -288,11 +289,13 @@ def validate_once(
         training = method.training
         method.eval()
         try:
-            result = validate(method, method.deploy(), holdout, job.recipe)
+            segmenter = method.deploy()
+            segmenter.window = tuple(at.window)
+            result = validate(method, segmenter, holdout, job.recipe)
         except FinemaskError as error:
             result = TrainingError(
                 job.out,
-                f"diverged: at step {step} the network {error.what}; the checkpoints before it "
+                f"diverged: at step {at.step} the network {error.what}; the checkpoints before it "
                 "are kept",
                 "lower train.learning_rate, and clip gradients (train.clip_norm)",
             )

@@ -40,6 +40,7 @@ class Standing:
     summed: int = 0
     over: bool = False
     loss: float | None = None
+    window: list[int] = field(default_factory=list)
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]

@@ -86,7 +86,9 @@ def predict_pair(
     probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=device)
     if not method.makes_image():
         return probs, None
-    return probs, super_resolve(method, pair.lr.image, Machine(device), segmenter.stride)
+    machine = Machine(device)
+    image = super_resolve(method, pair.lr.image, machine, segmenter.stride, segmenter.window)
+    return probs, image
 
 
 def score_curve(
