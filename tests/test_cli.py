@@ -9,6 +9,7 @@ import pytest
 
 from finemask import cli
 from finemask.errors import UsageError
+from finemask.options import read_bytes
 
 
 def call(
@@ -99,7 +100,7 @@ def test_surprises_are_one_line_too(
 
 
 def test_sizes_of_memory_are_read() -> None:
-    read = cli._bytes
+    read = read_bytes
     assert read("4GB") == 4 * 10**9
     assert read("1.5 GiB") == int(1.5 * 2**30)
     assert read("1000") == 1000

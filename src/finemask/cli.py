@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finemask.errors import FinemaskError, UsageError
+from finemask.errors import FinemaskError
+from finemask.options import read_bytes, read_edges, read_fold, read_numbers
 
 if TYPE_CHECKING:
     from finemask.progress import Track
@@ -112,9 +113,9 @@ def methods(
             name,
             channels=channels,
             classes=classes,
-            scale=_numbers("--scale", scale),
+            scale=read_numbers("--scale", scale),
             dims=dims,
-            size=_numbers("--size", size),
+            size=read_numbers("--size", size),
             settings=settings or (),
             as_json=as_json,
         )
@@ -184,9 +185,9 @@ def train(
         method=method,
         recipe=recipe,
         settings=[*(settings or ()), *changes],
-        scale=_numbers("--scale", scale),
+        scale=read_numbers("--scale", scale),
         split=split,
-        fold=_fold(fold),
+        fold=read_fold(fold),
         resume=resume,
         overwrite=overwrite,
         devices=devices,
@@ -227,7 +228,7 @@ def predict(
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks for files, folders, data sets."""
-    memory = _bytes(max_memory)
+    memory = read_bytes(max_memory)
     from finemask.inference.cohort import predict as predict_inputs
     from finemask.runs import load_run
 
@@ -288,7 +289,7 @@ def evaluate(
         truth,
         out,
         protocol=protocol,
-        size_edges=_edges(size_edges),
+        size_edges=read_edges(size_edges),
         group=group,
         images=images,
         cases=cases,
@@ -371,44 +372,3 @@ def _progress() -> Track:
     from finemask.progress import bar, silent
 
     return silent if _options["quiet"] else bar
-
-
-def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    """``2`` or ``1x2x2`` as whole numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split("x"))
-    except ValueError as error:
-        raise UsageError(option, f"is {text!r}", "write 2, or 1x2x2 for each axis") from error
-
-
-def _edges(text: str | None) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise UsageError("--size-edges", f"is {text!r}", "write numbers, e.g. 4,10") from error
-
-
-def _fold(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        k, n = (int(part) for part in text.split("/"))
-    except ValueError as error:
-        raise UsageError("--fold", f"is {text!r}", "write K/N, e.g. 1/5") from error
-    if not 1 <= k <= n or n < 2:
-        raise UsageError("--fold", f"is {text!r}", "K runs from 1 to N, and N is at least 2")
-    return k, n
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
-    number = text.rstrip("BKMGIbkmgi ")
-    unit = text[len(number) :].strip().upper()
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError) as error:
-        raise UsageError("--max-memory", f"is {text!r}", "write for example 4GB") from error

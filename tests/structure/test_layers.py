@@ -13,7 +13,7 @@ import finemask
 
 PACKAGE = Path(finemask.__file__).parent
 LAYERS = {
-    0: ("errors", "geometry", "case", "recipe", "recipes", "progress"),
+    0: ("errors", "geometry", "case", "options", "progress", "recipe", "recipes", "strict"),
     1: ("io", "datasets", "softmask", "preparation"),
     2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),

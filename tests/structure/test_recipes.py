@@ -10,7 +10,8 @@ import finemask
 from finemask.datasets import make_phantoms
 from finemask.errors import UsageError
 from finemask.methods import METHODS
-from finemask.recipe import Recipe, find_recipe, read_toml
+from finemask.recipe import Recipe, find_recipe
+from finemask.strict import read_toml
 from finemask.training.loop import train
 
 ROOT = Path(__file__).parents[2]

@@ -43,8 +43,8 @@ from finemask.evaluation.undefined import (
     why_undefined,
     without_lengths,
 )
-from finemask.inference.outputs import check_writable, error_within
 from finemask.io import write_json, write_text
+from finemask.io.outputs import check_writable, error_within
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
 from finemask.metrics.scores import (

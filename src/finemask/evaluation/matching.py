@@ -18,7 +18,6 @@ from finemask.datasets import Dataset, load_dataset
 from finemask.datasets.listing import few, read_table
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
-from finemask.inference.outputs import class_in_file_name
 from finemask.io import (
     find_images,
     is_image,
@@ -29,6 +28,7 @@ from finemask.io import (
     read_probs,
     stem,
 )
+from finemask.io.outputs import class_in_file_name
 
 _DATASET_MARKS = ("images", "imagesTr", "dataset.json")
 _MOST_VALUES = 64

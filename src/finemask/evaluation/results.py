@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from finemask.errors import FinemaskError
-from finemask.inference.outputs import error_within, path_within
+from finemask.io.outputs import error_within, path_within
 from finemask.metrics.protocols import Protocol
 from finemask.metrics.scores import EVERY_SIZE, Score
 

@@ -29,9 +29,9 @@ from finemask.inference.network import (
     super_resolved,
     to_labels,
 )
-from finemask.inference.outputs import class_in_file_name
 from finemask.inference.view import Grid, Mode, View, view_case
 from finemask.io import write_image, write_labels, write_probs
+from finemask.io.outputs import class_in_file_name
 from finemask.progress import Track, silent
 from finemask.runs import Run, load_run
 

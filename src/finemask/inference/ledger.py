@@ -20,8 +20,8 @@ from typing import Any
 from finemask import __version__
 from finemask.errors import FinemaskError, UsageError
 from finemask.inference.inputs import Source
-from finemask.inference.outputs import check_writable, error_within, path_within
 from finemask.io.files import sha256, write_json, write_text
+from finemask.io.outputs import check_writable, error_within, path_within
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.methods.dsrl import DSRL
 from finemask.methods.unet import UNet
-from finemask.recipe import Recipe, Task, build
+from finemask.recipe import Recipe, Task
+from finemask.strict import build
 
 METHODS: dict[str, type[Method]] = {
     "unet": UNet,

@@ -11,24 +11,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
 
-from finemask.errors import UsageError
 from finemask.nn.outputs import foreground_probs
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
-
-
-def check_options(config: Any, **ranges: tuple[float | int, float | int]) -> None:
-    """Refuse options out of range; the ends are allowed.
-
-    Raises:
-        UsageError: Naming the first option that is out of its range.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise UsageError(
-                f"config.{name}", f"is {value}, must be {low:g} to {high:g}", "correct the value"
-            )
 
 
 class Segmenter(nn.Module):

@@ -56,13 +56,14 @@ from torch import Tensor, nn
 from finemask.losses.affinity import feature_affinity
 from finemask.losses.fidelity import mse
 from finemask.losses.overlap import cross_entropy, dice_loss
-from finemask.methods.base import Method, Segmenter, check_options
+from finemask.methods.base import Method, Segmenter
 from finemask.nn.blocks import ConvBlock, Style, resize
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, ImageHead, MaskHead
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
+from finemask.strict import check_ranges
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ class Config:
     fa_stride: int = 8
 
     def __post_init__(self) -> None:
-        check_options(
+        check_ranges(
+            "config",
             self,
-            width=(1, 4096),
-            depth=(2, 8),
-            dropout=(0, 0.99),
-            sr_width=(1, 4096),
-            fa_stride=(1, 4096),
+            {
+                "width": (1.0, 4096.0),
+                "depth": (2.0, 8.0),
+                "dropout": (0.0, 0.99),
+                "sr_width": (1.0, 4096.0),
+                "fa_stride": (1.0, 4096.0),
+            },
         )
 
 

@@ -32,13 +32,14 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from finemask.losses.overlap import cross_entropy, dice_loss
-from finemask.methods.base import Method, Segmenter, check_options
+from finemask.methods.base import Method, Segmenter
 from finemask.nn.blocks import Style
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, MaskHead
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
+from finemask.strict import check_ranges
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Config:
     w_dice: float = 1.0
 
     def __post_init__(self) -> None:
-        check_options(self, width=(1, 4096), depth=(2, 8), dropout=(0, 0.99))
+        check_ranges(
+            "config", self, {"width": (1.0, 4096.0), "depth": (2.0, 8.0), "dropout": (0.0, 0.99)}
+        )
 
 
 class UNet(Method):

@@ -19,7 +19,8 @@ from finemask.datasets import Dataset
 from finemask.errors import UsageError
 from finemask.methods import METHODS, Method, default_recipe
 from finemask.pairs.batches import PairDataset, collate
-from finemask.recipe import Recipe, Task, TrainSettings, build, find_recipe, read_toml
+from finemask.recipe import Recipe, Task, TrainSettings, find_recipe
+from finemask.strict import build, read_toml
 
 
 def resolve_recipe(

@@ -24,14 +24,14 @@ def class_in_file_name(label: str) -> str:
 
 
 def check_writable(out: Path) -> None:
-    """Make an output folder, and find out now rather than after hours that it takes no file.
+    """Find out now, rather than after hours, that a folder cannot be made or takes no file.
 
     Raises:
         UsageError: When it cannot be written.
     """
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise UsageError(
