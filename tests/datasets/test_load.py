@@ -10,6 +10,8 @@ import pytest
 
 from finemask.datasets import load_dataset, make_phantoms
 from finemask.errors import DataError
+from finemask.geometry import Geometry
+from finemask.io import write_image
 
 
 def test_a_folder_of_images_and_masks(tree: Any) -> None:
@@ -400,3 +402,14 @@ def test_real_sets_load_and_read(
     else:
         assert case.truth is not None
         assert set(np.unique(case.truth)) == set(range(len(labels) + 1))
+
+
+def test_a_misnamed_mask_folder_is_noted(tmp_path: Path) -> None:
+    """Nothing may pass in silence: a user who wrote mask/ wants to hear of masks/."""
+    for folder in ("images", "mask"):
+        write_image(
+            tmp_path / folder / "a.png", np.ones((1, 8, 8), np.float32), Geometry.regular((8, 8))
+        )
+    notes = " ".join(load_dataset(tmp_path).notes)
+    assert "masks/" in notes
+    assert "ignored: mask" in notes

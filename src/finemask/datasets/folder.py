@@ -58,6 +58,11 @@ def list_folder(root: Path) -> Listing:
                 group=groups.get(name, ""),
             )
         )
+    if not readers and not others.keys() & {"masks", "soft"}:
+        listing.notes.append("no masks: they are looked for in masks/ and masks_<reader>/")
+    known = {"images", *others, *readers}
+    if strange := [f.name for f in sorted(root.iterdir()) if f.is_dir() and f.name not in known]:
+        listing.notes.append(f"folders of other names are ignored: {few(strange)}")
     for table in sorted(root.glob("*.csv")):
         if table.name not in OWN_TABLES:
             listing.notes.append(_on_foreign_table(table, bool(groups)))

@@ -143,7 +143,11 @@ def make_split(
     _check_request(fractions, fold)
     entries = [entry for entry in dataset.entries if entry.labelled]
     if not entries:
-        raise DataError(dataset.root, "has no labelled case to split", "add masks")
+        raise DataError(
+            dataset.root,
+            "has no labelled case to split",
+            "put masks into masks/ or masks_<reader>/, named as the images",
+        )
     units, notes = patient_units(entries, dataset.dims)
     declared = {entry.name: entry.split for entry in entries if entry.split}
     if declared:
