@@ -16,7 +16,7 @@ from finemask.metrics.scores import EVERY_SIZE
 from finemask.report import html
 from finemask.report.evaluation import name_of, show
 from finemask.report.figures import panel_picture
-from finemask.report.panels import Panel, overlay, to_picture
+from finemask.report.panels import PREDICTION, TRUTH, Panel, overlay, to_picture
 
 SHOWN = ("dice", "iou", "sensitivity", "precision", "hd95", "assd")
 IMAGE_QUALITY = {"psnr_db": "PSNR [dB]", "ssim": "SSIM"}
@@ -186,9 +186,8 @@ def _examples(examples: Sequence[Example]) -> list[str]:
         return []
     content = [
         html.legend(
-            ("var(--truth)", "truth, and what was missed"),
-            ("var(--pred)", "prediction, and what is wrong"),
-            ("var(--hit)", "agreement"),
+            (TRUTH, "truth"),
+            (PREDICTION, "prediction"),
         )
     ]
     content += [_example(example) for example in examples]

@@ -15,7 +15,7 @@ from finemask.metrics.protocols import METRICS
 from finemask.metrics.scores import EMPTY, EVERY_SIZE
 from finemask.report import html
 from finemask.report.figures import distributions, panel_picture, size_scatter, to_svg
-from finemask.report.panels import overlay
+from finemask.report.panels import AGREEMENT, PREDICTION, TRUTH, overlay
 
 if TYPE_CHECKING:
     from finemask.evaluation.matching import Truth
@@ -241,9 +241,9 @@ def _examples(evaluation: Evaluation, load: Load) -> list[str]:
         return []
     content = [
         html.legend(
-            ("var(--truth)", "truth, and what was missed"),
-            ("var(--pred)", "prediction, and what is wrong"),
-            ("var(--hit)", "agreement"),
+            (TRUTH, "truth, and what was missed"),
+            (PREDICTION, "prediction, and what is wrong"),
+            (AGREEMENT, "agreement"),
         )
     ]
     for title, case in chosen.items():
@@ -332,7 +332,7 @@ def _details(evaluation: Evaluation) -> list[str]:
         names = list(next(iter(summary["pooled"].values())))
         content.append(
             html.table(
-                ["Class", *(n.removesuffix("_pooled").capitalize() + ", pooled" for n in names)],
+                ["Class", *(f"{METRICS[n.removesuffix('_pooled')].label}, pooled" for n in names)],
                 [[k.replace("_", " "), *(show(v[n]) for n in names)]
                  for k, v in summary["pooled"].items()],
                 caption="Pooled: all voxels of all cases put together, so that large lesions "

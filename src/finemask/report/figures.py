@@ -164,8 +164,10 @@ def _draw_curves(
     values = np.concatenate([v for _, v in lines.values()])
     if title == "loss" and (values > 0).all() and values.max() > 20 * values.min():
         axes.set_yscale("log")
+    if title == "validation score":
+        axes.set_ylim(0, 1)
     if len(lines) > 1:
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="upper right")
 
 
 def _read_columns(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:

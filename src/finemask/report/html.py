@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1d1f; --soft: #5d6166; --line: #dddfe2;
-  --paper: #fff; --tint: #f5f6f7; --truth: #0072b2; --pred: #b35900; --hit: #007a5a; }
+  --paper: #fff; --tint: #f5f6f7; --warn: #b35900; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e9ea; --soft: #a0a4a9; --line: #383b3f;
-  --paper: #17181a; --tint: #202225; --truth: #56b4e9; --pred: #e69f00; --hit: #2cc295; } }
+  --paper: #17181a; --tint: #202225; --warn: #e69f00; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.55 system-ui,
   -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
@@ -47,7 +47,7 @@ figcaption { font-size: 13.5px; margin-top: 6px; max-width: 60em; }
 .key:first-child { margin-left: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 22px; font-size: 13.5px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.warn { border-left: 3px solid var(--pred); padding: 2px 0 2px 14px; margin: 16px 0; }
+.warn { border-left: 3px solid var(--warn); padding: 2px 0 2px 14px; margin: 16px 0; }
 @media print { main { max-width: none; padding: 0; } body { font-size: 11px; }
   h2 { margin-top: 28px; } }
 """
