@@ -36,6 +36,7 @@ def describe_run(folder: Path) -> str:
         "task": f"{task.dims}-D, {task.channels} channel(s), scale {scale}",
         "classes": ", ".join(task.names),
         "parameters at inference": f"{parameters:,}",
+        "learned from": _spacing(meta["lr_spacing_mm"]),
         "best checkpoint": f"step {meta['step']}",
         f"validation {meta['metric']}": score,
         "threshold": f"{run.threshold:.2f}",
@@ -44,6 +45,17 @@ def describe_run(folder: Path) -> str:
         "checksums": "verified",
     }
     return _table(lines)
+
+
+def _spacing(learned_mm: list[list[float]]) -> str:
+    """LR spacing in training, as one number an axis or a range."""
+    if not learned_mm:
+        return "LR images without millimetres"
+    axes = (
+        f"{least:.3g}" if least == largest else f"{least:.3g}-{largest:.3g}"
+        for least, largest in zip(*learned_mm, strict=True)
+    )
+    return f"LR images of {' x '.join(axes)} mm"
 
 
 def describe_image(path: Path) -> str:

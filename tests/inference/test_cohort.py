@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def make_run(
         prepare=prepare or PrepareSettings(normalise="minmax"),
     )
     made = method(recipe.task)
-    return Run(Path("run"), recipe, made, made.deploy().eval(), 0.5, {})
+    return Run(Path("run"), recipe, made, made.deploy().eval(), 0.5, {"lr_spacing_mm": []})
 
 
 def rotated(degrees: float) -> NDArray[Any]:
@@ -517,3 +518,18 @@ def test_a_model_is_known_by_its_weights() -> None:
     with torch.no_grad():
         second.network.level.add_(1e-6)
     assert model_sha256(first) != model_sha256(second)
+
+
+@pytest.mark.parametrize(("learned", "warns"), [(1.0, True), (1.8, False), (6.0, True)])
+def test_an_image_spaced_unlike_the_training_is_told(
+    tmp_path: Path, learned: float, warns: bool
+) -> None:
+    """The volume has 2.5 x 0.7 x 0.9 mm; only the first axis can be too coarse."""
+    run = make_run(3)
+    run.meta["lr_spacing_mm"] = [[learned, 0.8, 0.8], [learned, 0.8, 0.8]]
+    source = written(tmp_path, make_volume("axial"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        predict(run, source, tmp_path / "out")
+    said = [str(w.message) for w in caught if "trust it" in str(w.message)]
+    assert bool(said) == warns

@@ -26,6 +26,7 @@ META = {
     "score": 0.5,
     "threshold": 0.5,
     "window_lr": [32, 32],
+    "lr_spacing_mm": [],
     "metric": "dice",
     "versions": {"torch": torch.__version__},
     "data_fingerprint": "abc",

@@ -29,8 +29,9 @@ from finemask.inference.network import (
     super_resolved,
     to_labels,
 )
-from finemask.inference.view import Grid, Mode, View, view_case
+from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
 from finemask.io import write_image, write_labels, write_probs
+from finemask.io.notices import warn
 from finemask.io.outputs import class_in_file_name
 from finemask.progress import Track, silent
 from finemask.runs import Run, load_run
@@ -194,6 +195,7 @@ def _write_case(run: Run, source: Source, out: Path, wanted: Wanted, machine: Ma
     case = source.read()
     lr_case = source.read_lr() if wanted.mode == "matched" else None
     view = view_case(run.recipe, case, mode=wanted.mode, grid=wanted.grid, lr_case=lr_case)
+    _warn_of_spacing(run, view, source)
     if wanted.probs:
         probs = probs_of(run, view, machine)
         for file, values in zip(
@@ -283,6 +285,20 @@ def _of_part(sources: tuple[Source, ...], run: Run, part: str | None) -> tuple[S
             "give the data set that the run was trained on",
         )
     return chosen
+
+
+def _warn_of_spacing(run: Run, view: View, source: Source) -> None:
+    """Tell the user of an image that is far coarser or finer than any in training."""
+    grid, learned = view.lr.geometry, run.meta["lr_spacing_mm"]
+    if grid.unit == "mm" and unlike_spacing(grid.spacing, learned, run.recipe.task.scale):
+        ours, theirs = (
+            " x ".join(f"{s:.3g}" for s in spacing) for spacing in (grid.spacing, learned[0])
+        )
+        warn(
+            source.path,
+            f"is spaced {ours} mm, the model learned from {theirs} mm and the like; "
+            "look at the mask before you trust it",
+        )
 
 
 def _check_outputs(sources: Iterable[Source], out: Path, wanted: Wanted, replace: bool) -> None:

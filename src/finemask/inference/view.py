@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -56,6 +57,32 @@ class View:
             np.multiply(channel - np.float32(low), float(np.ptp(source)) / span, out=target)
             target += source.min()
         return result
+
+
+def unlike_spacing(
+    spacing_mm: Sequence[float], learned_mm: Sequence[Sequence[float]], scale: Sequence[int]
+) -> bool:
+    """Whether an LR image is spaced unlike those that a network learned from.
+
+    Up to half as coarse again passes, and finer by the scale and half again: in
+    native use the images are as fine as the HR images were in training.
+
+    Args:
+        spacing_mm: Of the LR image, axis by axis.
+        learned_mm: Least and largest LR spacing in training, axis by axis; empty when unknown.
+        scale: HR voxels for each LR voxel.
+
+    Example:
+        >>> learned = [[2.0, 2.0], [2.0, 2.0]]
+        >>> unlike_spacing((1.0, 1.0), learned, (2, 2)), unlike_spacing((6.5, 1.0), learned, (2, 2))
+        (False, True)
+    """
+    if not learned_mm:
+        return False
+    return any(
+        not least / (1.5 * factor) <= spacing <= 1.5 * largest
+        for spacing, least, largest, factor in zip(spacing_mm, *learned_mm, scale, strict=True)
+    )
 
 
 def view_case(

@@ -31,6 +31,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "score": lambda v: v is None or isinstance(v, (int, float)),
     "threshold": lambda v: isinstance(v, (int, float)) and 0 < v <= 1,
     "window_lr": lambda v: isinstance(v, list) and all(isinstance(n, int) for n in v),
+    "lr_spacing_mm": lambda v: v == [] or (isinstance(v, list) and len(v) == 2),
     "metric": lambda v: isinstance(v, str),
     "versions": lambda v: isinstance(v, dict),
     "data_fingerprint": lambda v: isinstance(v, str),

@@ -102,6 +102,19 @@ def read_samples(job: Job, method: Method) -> PairDataset:
     )
 
 
+def lr_spacing_range(samples: PairDataset) -> list[list[float]]:
+    """Least and largest LR spacing of the training cases, axis by axis; empty when in pixels."""
+    grids = [case.geometry for case in samples.cases]
+    if any(grid.unit != "mm" for grid in grids):
+        return []
+    spacings = [
+        [round(d * f, 6) for d, f in zip(grid.spacing, samples.scale, strict=True)]
+        for grid in grids
+    ]
+    axes = list(zip(*spacings, strict=True))
+    return [[min(axis) for axis in axes], [max(axis) for axis in axes]]
+
+
 def read_holdout(job: Job) -> list[Pair]:
     """Whole-image pairs of the validation cases."""
     recipe = job.recipe
@@ -174,6 +187,7 @@ def save(
         "metric": job.recipe.train.metric,
         "threshold": at.threshold,
         "window_lr": at.window,
+        "lr_spacing_mm": at.lr_spacing_mm,
         "versions": {"finemask": __version__, "torch": torch.__version__},
         "data_fingerprint": job.fingerprint,
     }

@@ -37,6 +37,7 @@ from finemask.training.job import (
     Job,
     claimed,
     draw,
+    lr_spacing_range,
     read_holdout,
     read_samples,
     restore,
@@ -159,6 +160,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     rhythm = Rhythm(settings, total_steps)
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
     at.window = [s // f for s, f in zip(samples.crop, recipe.task.scale, strict=True)]
+    at.lr_spacing_mm = lr_spacing_range(samples)
     batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
 
     model, *wrapped = fabric.setup(method, *optimisers.values())

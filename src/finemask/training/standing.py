@@ -41,6 +41,7 @@ class Standing:
     over: bool = False
     loss: float | None = None
     window: list[int] = field(default_factory=list)
+    lr_spacing_mm: list[list[float]] = field(default_factory=list)
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]
