@@ -520,7 +520,7 @@ def test_a_model_is_known_by_its_weights() -> None:
     assert model_sha256(first) != model_sha256(second)
 
 
-@pytest.mark.parametrize(("learned", "warns"), [(1.0, True), (1.8, False), (6.0, True)])
+@pytest.mark.parametrize(("learned", "warns"), [(1.0, True), (1.8, False), (9.0, True)])
 def test_an_image_spaced_unlike_the_training_is_told(
     tmp_path: Path, learned: float, warns: bool
 ) -> None:
