@@ -23,7 +23,7 @@ BUDGETS = {
     ("DRIVE", 2): ("train.steps=400", "train.batch_size=4"),
     ("DRIVE", 4): ("train.steps=700",),
     ("MSD_Task04_Hippocampus", 2): ("train.steps=800", "pairs.flip=false"),
-    ("BUSI", 4): ("train.steps=400",),
+    ("BUSI", 4): ("train.steps=300", "train.batch_size=4", "pairs.crop=320x320"),
     ("LA2018_atrial_MR", 2): ("train.steps=150", "pairs.crop=80x80x80"),
 }
 METRICS = ("dice", "sensitivity", "precision", "hd95", "assd", "psnr_db")
