@@ -29,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MOST_LINES = 10
+"""Failed cases that ``evaluate`` names on the terminal; its files name them all."""
 INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
 
@@ -296,8 +298,11 @@ def evaluate(
         overwrite=overwrite,
         progress=_progress(),
     )
-    for failure in evaluation.failures:
+    for failure in evaluation.failures[:MOST_LINES]:
         _complain(failure.error)
+    if (more := len(evaluation.failures) - MOST_LINES) > 0:
+        print(f"error: {pred}: and {more} more; see failures.csv, or score one part by --split RUN",
+              file=sys.stderr)  # fmt: skip
     print(f"{evaluation.text()}\nreport: {out / 'report.html'}")
     if evaluation.exit_code:
         raise typer.Exit(evaluation.exit_code)
