@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import signal
 import threading
 import time
@@ -137,8 +138,15 @@ def run_or_tell(fabric: Fabric, job: Job) -> FinemaskError | None:
     """Train, and carry an error for the user home from whatever process this is."""
     try:
         run_training(fabric, job)
+        fabric.barrier()
     except FinemaskError as error:
         return error
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+            if not fabric.is_global_zero:
+                # Its work is done; gloo's threads may abort a process that winds down.
+                os._exit(0)
     return None
 
 
