@@ -73,6 +73,8 @@ class Method(nn.Module, ABC):
     """Settings by section that differ from the defaults of ``Recipe``."""
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {}
     """Settings that differ further for volumes."""
+    ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Rows of the paper's ablation table: a label, and the options that it changes."""
     players: ClassVar[tuple[str, ...]] = ("network",)
     """Stepped in turn, each by its own optimiser (a GAN has two)."""
 
