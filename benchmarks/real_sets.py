@@ -65,7 +65,7 @@ def nodules(source: Path, out: Path, least_slices: int = 4) -> Iterator[tuple[st
         mask: NDArray[np.bool_] = readers.mean(0) >= 0.5
         if not mask.any():
             continue
-        middle = [int(round(c)) for c in np.argwhere(mask).mean(0)[1:]]
+        middle = [round(c) for c in np.argwhere(mask).mean(0)[1:]]
         start = [min(max(c - 48, 0), n - 96) for c, n in zip(middle, mask.shape[1:], strict=True)]
         window = (slice(None), *(slice(s, s + 96) for s in start))
         offset = (0, *start)
