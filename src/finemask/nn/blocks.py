@@ -47,6 +47,7 @@ CONV_TRANSPOSE: Mapping[int, Callable[..., nn.Module]] = {
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVG_POOL: Mapping[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,26 @@ def resize(
         return F.interpolate(x, tuple(size), mode="nearest-exact")
     linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
     return F.interpolate(x, tuple(size), mode=linear, align_corners=False)
+
+
+def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:
+    """Sum over the surroundings of each voxel, a channel at a time; zeros lie beyond the edges.
+
+    Axis by axis, so the cost grows with the side, not with its power.
+
+    Args:
+        x: In float32, where long sums keep their digits.
+        side: Odd side of the surroundings.
+
+    Example:
+        >>> box_sum(torch.tensor([[[1.0, 2.0, 4.0]]]), 3)
+        tensor([[[3., 7., 6.]]])
+    """
+    dims = x.ndim - 2
+    for axis in range(dims):
+        window = [side if axis == k else 1 for k in range(dims)]
+        x = AVG_POOL[dims](x, window, stride=1, padding=[n // 2 for n in window]) * side
+    return x
 
 
 def crop_end(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
