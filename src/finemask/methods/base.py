@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
 
+from finemask.nn.encoders import Encoder
 from finemask.nn.outputs import foreground_probs
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
@@ -107,6 +108,19 @@ class Method(nn.Module, ABC):
     def makes_image(cls) -> bool:
         """Whether ``super_resolve`` returns an image."""
         return cls.super_resolve is not Method.super_resolve
+
+    def public_encoder(self) -> Encoder | None:
+        """The part that ``train.encoder_weights`` fills: ``self.encoder``, or an encoder in it."""
+        part = getattr(self, "encoder", None) or nn.Identity()
+        return next((m for m in part.modules() if isinstance(m, Encoder)), None)
+
+    def encoder_groups(self, factor: float) -> Iterator[ParameterGroup]:
+        """Two groups: the public encoder at ``factor`` times the learning rate, and the rest."""
+        encoder = self.public_encoder() or nn.Identity()
+        inside = {id(p) for p in encoder.parameters()}
+        learnt = [p for p in self.parameters() if p.requires_grad]
+        yield ParameterGroup([p for p in learnt if id(p) in inside], factor)
+        yield ParameterGroup([p for p in learnt if id(p) not in inside])
 
     def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
         """Trainable weights of a player, by learning-rate factor."""

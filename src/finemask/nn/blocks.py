@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Norm = Literal["instance", "instance_plain", "batch", "none"]
 Activation = Literal["relu", "leaky_relu", "none"]
@@ -38,13 +39,35 @@ class Conv3d(nn.Conv3d):
         return out.to(input.dtype)
 
 
+class LoneValue(_BatchNorm):
+    """Lets batch norm learn from a single value per feature map, which has no variance.
+
+    PyTorch refuses it. The coarsest level of a deep network may be one voxel of
+    one sample, and is then normalised as in prediction.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or input.numel() > input.shape[1]:
+            return super().forward(input)
+        mean, var = self.running_mean, self.running_var
+        return F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
+
+
+class BatchNorm2d(LoneValue, nn.BatchNorm2d):
+    """PyTorch's batch norm, for a single value too."""
+
+
+class BatchNorm3d(LoneValue, nn.BatchNorm3d):
+    """PyTorch's batch norm, for a single value too."""
+
+
 Conv = nn.Conv2d | Conv3d
 CONV: Mapping[int, Callable[..., Conv]] = {2: nn.Conv2d, 3: Conv3d}
 CONV_TRANSPOSE: Mapping[int, Callable[..., nn.Module]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
 }
-BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORM = {2: BatchNorm2d, 3: BatchNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL: Mapping[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -121,14 +144,15 @@ def make_conv(
     c_out: int,
     kernel: int = 3,
     *,
+    stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
     bias: bool = True,
 ) -> Conv:
-    """A convolution that keeps the size (odd kernels)."""
+    """A convolution that keeps the size, or divides it by ``stride`` rounded up (odd kernels)."""
     padding = dilation * (kernel // 2)
     return CONV[dims](
-        c_in, c_out, kernel, padding=padding, dilation=dilation, groups=groups, bias=bias
+        c_in, c_out, kernel, stride, padding=padding, dilation=dilation, groups=groups, bias=bias
     )
 
 
@@ -141,18 +165,27 @@ class ConvBlock(nn.Module):
         style: Of the network.
         kernel: Odd side of the kernel.
         dilation: Distance of the kernel's taps.
+        stride: Input voxels for each output voxel along each axis.
     """
 
     def __init__(
-        self, c_in: int, c_out: int, style: Style, kernel: int = 3, dilation: int = 1
+        self,
+        c_in: int,
+        c_out: int,
+        style: Style,
+        kernel: int = 3,
+        dilation: int = 1,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         bias = style.bias or style.norm == "none"
-        self.conv = make_conv(style.dims, c_in, c_out, kernel, dilation=dilation, bias=bias)
+        self.conv = make_conv(
+            style.dims, c_in, c_out, kernel, stride=stride, dilation=dilation, bias=bias
+        )
         self.norm = make_norm(c_out, style)
         self.activation = make_activation(style)
 
-    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b d *s"]:
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b d *t"]:
         return self.activation(self.norm(self.conv(x)))
 
 
