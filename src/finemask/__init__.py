@@ -30,6 +30,7 @@ _HOMES = {
     "load_run": "finemask.runs",
     "predict": "finemask.inference.cohort",
     "evaluate": "finemask.evaluation.cohort",
+    "soft_mask": "finemask.softmask.matting",
 }
 __all__ = ["__version__", "metrics", *_HOMES]
 

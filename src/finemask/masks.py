@@ -1,4 +1,4 @@
-"""Binary masks at the door of every metric: what is accepted, and the box that holds a lesion."""
+"""Binary masks at every door: what is accepted, and the box that holds a lesion."""
 
 from __future__ import annotations
 

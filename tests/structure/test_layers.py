@@ -13,16 +13,27 @@ import finemask
 
 PACKAGE = Path(finemask.__file__).parent
 LAYERS = {
-    0: ("errors", "geometry", "case", "options", "progress", "recipe", "recipes", "strict"),
+    0: (
+        "errors",
+        "geometry",
+        "case",
+        "masks",
+        "options",
+        "progress",
+        "recipe",
+        "recipes",
+        "strict",
+    ),
     1: ("io", "datasets", "softmask", "preparation"),
     2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),
-    4: ("training", "runs", "inference", "evaluation", "report", "demo", "info"),
+    4: ("training", "runs", "inference", "evaluation", "report", "demo", "info", "comparison"),
     5: ("cli", "__main__"),
 }
 LEVEL = {module: level for level, modules in LAYERS.items() for module in modules}
 WITHOUT_TORCH = {
-    *("errors", "geometry", "case", "recipe", "progress", "io", "datasets", "preparation"),
+    *("errors", "geometry", "case", "masks", "recipe", "progress"),
+    *("io", "datasets", "softmask", "preparation"),
     *("metrics", "evaluation", "report"),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,7 @@ from jaxtyping import Int, Shaped
 from numpy import ndarray
 from scipy import ndimage
 
-from finemask.metrics.masks import Spacing, as_mask, as_spacing
+from finemask.masks import Spacing, as_mask, as_spacing
 
 
 def components(mask: Shaped[ndarray, " *s"]) -> tuple[Int[ndarray, " *s"], int]:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from finemask.metrics.masks import as_masks
+from finemask.masks import as_masks
 
 
 def _ratio(numerator: int, denominator: int) -> float:

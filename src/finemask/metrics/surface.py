@@ -26,7 +26,7 @@ from numpy import ndarray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from finemask.metrics.masks import Spacing, as_mask, as_masks, as_spacing, bounding_box
+from finemask.masks import Spacing, as_mask, as_masks, as_spacing, bounding_box
 
 # Above this share of border voxels a distance transform beats the tree (noise-like masks);
 # for the outlines of lesions the tree is 1.3 to 18 times faster.

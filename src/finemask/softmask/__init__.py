@@ -1,0 +1,1 @@
+"""Soft Masks: labels finer than a reader can draw."""
