@@ -7,7 +7,7 @@ never built: a 3-D volume's would fill terabytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,11 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-POOL: Mapping[int, Callable[..., Tensor]] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
+from finemask.nn.blocks import average_cells
+
 BLOCK = 4096
 """Positions summed in float32 before a partial sum is widened to float64."""
 ROW_ELEMENTS = 2**22
@@ -40,13 +37,12 @@ def feature_affinity(
     ``1/L^2 sum_ij |S^a_ij - S^b_ij|^power`` with ``S_ij = f_i . f_j``, averaged
     over the batch. Gradients flow into both maps.
 
-    Paper: dsrl Eq. (3), dsrl Eq. (4)
+    Paper: dsrl Eq. (3), dsrl Eq. (4), sasrnet Eq. (5), sasrnet Eq. (7)
 
     Args:
         a: Features of one branch.
         b: Features of the other: as many channels, and the same grid unless both are pooled.
-        grid: Average both over this many cells first. Cells of two maps of one physical extent
-            coincide, whatever their resolutions, where the sides are multiples of the grid.
+        grid: Average both over this many cells first, see ``average_cells``.
         normalise: Scale the feature vector of every position to length 1, so that only its
             direction counts and S is a cosine.
         power: 2 for the mean square (time and memory linear in L), 1 for the mean absolute
@@ -103,9 +99,7 @@ def _difference_and_sum(
 
 
 def _positions(x: Tensor, grid: Sequence[int] | None) -> Tensor:
-    if grid is not None and tuple(grid) != tuple(x.shape[2:]):
-        x = POOL[x.ndim - 2](x, tuple(grid))
-    return x.flatten(2)
+    return (x if grid is None else average_cells(x, grid)).flatten(2)
 
 
 def _wide(x: Tensor) -> torch.dtype:

@@ -8,6 +8,7 @@ from typing import Any
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.methods.dsrl import DSRL
+from finemask.methods.sasrnet import SASRNet
 from finemask.methods.unet import UNet
 from finemask.recipe import Recipe, Task
 from finemask.strict import build
@@ -15,6 +16,7 @@ from finemask.strict import build
 METHODS: dict[str, type[Method]] = {
     "unet": UNet,
     "dsrl": DSRL,
+    "sasrnet": SASRNet,
 }
 
 __all__ = [

@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 Norm = Literal["instance", "instance_plain", "batch", "none"]
 Activation = Literal["relu", "leaky_relu", "none"]
+Sides = int | tuple[int, ...]
+"""Of a kernel: the same along each axis, or one for each."""
 
 
 class Conv3d(nn.Conv3d):
@@ -70,6 +72,11 @@ CONV_TRANSPOSE: Mapping[int, Callable[..., nn.Module]] = {
 BATCH_NORM = {2: BatchNorm2d, 3: BatchNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_CELLS: Mapping[int, Callable[..., Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
 AVG_POOL: Mapping[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -142,7 +149,7 @@ def make_conv(
     dims: int,
     c_in: int,
     c_out: int,
-    kernel: int = 3,
+    kernel: Sides = 3,
     *,
     stride: int = 1,
     dilation: int = 1,
@@ -150,7 +157,8 @@ def make_conv(
     bias: bool = True,
 ) -> Conv:
     """A convolution that keeps the size, or divides it by ``stride`` rounded up (odd kernels)."""
-    padding = dilation * (kernel // 2)
+    kernel = (kernel,) * dims if isinstance(kernel, int) else kernel
+    padding = tuple(dilation * (side // 2) for side in kernel)
     return CONV[dims](
         c_in, c_out, kernel, stride, padding=padding, dilation=dilation, groups=groups, bias=bias
     )
@@ -163,7 +171,7 @@ class ConvBlock(nn.Module):
         c_in: Input feature maps.
         c_out: Output feature maps.
         style: Of the network.
-        kernel: Odd side of the kernel.
+        kernel: Odd side of the kernel, or sides where they differ between axes.
         dilation: Distance of the kernel's taps.
         stride: Input voxels for each output voxel along each axis.
     """
@@ -173,7 +181,7 @@ class ConvBlock(nn.Module):
         c_in: int,
         c_out: int,
         style: Style,
-        kernel: int = 3,
+        kernel: Sides = 3,
         dilation: int = 1,
         stride: int = 1,
     ) -> None:
@@ -318,6 +326,21 @@ def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:
         window = [side if axis == k else 1 for k in range(dims)]
         x = AVG_POOL[dims](x, window, stride=1, padding=[n // 2 for n in window]) * side
     return x
+
+
+def average_cells(x: Float[Tensor, " b c *s"], grid: Sequence[int]) -> Float[Tensor, " b c *t"]:
+    """Mean of each cell of a coarser grid over the same extent.
+
+    Cells of two maps of one physical extent coincide, whatever their resolutions, where the
+    sides are multiples of the grid.
+
+    Example:
+        >>> average_cells(torch.tensor([[[[0.0, 4.0, 1.0, 3.0]]]]), (1, 2)).flatten()
+        tensor([2., 2.])
+    """
+    if tuple(x.shape[2:]) == tuple(grid):
+        return x
+    return AVERAGE_CELLS[x.ndim - 2](x, tuple(grid))
 
 
 def crop_end(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:

@@ -51,6 +51,11 @@ def pixel_unshuffle(x: Float[Tensor, " b c *s"], scale: Sequence[int]) -> Float[
     return x.permute(0, 1, *order).reshape(batch, channels * math.prod(scale), *coarse)
 
 
+def enlarge_by(x: Float[Tensor, " b c *s"], scale: Sequence[int]) -> Float[Tensor, " b c *hr"]:
+    """Interpolate to a grid that is finer by a whole number along each axis."""
+    return resize(x, [side * factor for side, factor in zip(x.shape[2:], scale, strict=True)])
+
+
 def mask_channels(classes: int) -> int:
     """Logit maps of a task: one (sigmoid) when there is one foreground class, else one a class."""
     return classes if classes > 2 else 1
@@ -90,7 +95,22 @@ class MaskHead(nn.Module):
         logits = self.conv(features)
         if self.kind == "shuffle":
             return pixel_shuffle(logits, self.scale)
-        return resize(logits, [s * f for s, f in zip(features.shape[2:], self.scale, strict=True)])
+        return enlarge_by(logits, self.scale)
+
+
+class Enlarge(nn.Module):
+    """Interpolate logits to the HR grid, for a network that answers on the LR grid.
+
+    Args:
+        scale: HR voxels for each LR voxel along each axis.
+    """
+
+    def __init__(self, scale: Sequence[int]) -> None:
+        super().__init__()
+        self.scale = tuple(scale)
+
+    def forward(self, logits: Float[Tensor, " b l *s"]) -> Float[Tensor, " b l *hr"]:
+        return enlarge_by(logits, self.scale)
 
 
 def prior_logits(classes: int, prior: float = PRIOR) -> Float[Tensor, " l"]:
