@@ -30,6 +30,7 @@ _HOMES = {
     "load_run": "finemask.runs",
     "predict": "finemask.inference.cohort",
     "evaluate": "finemask.evaluation.cohort",
+    "compare": "finemask.comparison.compare",
     "soft_mask": "finemask.softmask.matting",
 }
 __all__ = ["__version__", "metrics", *_HOMES]

@@ -1,7 +1,8 @@
 """The command line: the package's functions with the same names and options.
 
 Only typer is imported here; each command imports its engine when it runs, so
-that help and usage errors come at once.
+that help and usage errors come at once. Long because every option of every
+command is declared here, once, with its help.
 """
 
 from __future__ import annotations
@@ -306,6 +307,91 @@ def evaluate(
     print(f"{evaluation.text()}\nreport: {out / 'report.html'}")
     if evaluation.exit_code:
         raise typer.Exit(evaluation.exit_code)
+
+
+@app.command()
+def compare(
+    data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
+    out: Out,
+    methods: Annotated[
+        str, typer.Option(metavar="A,B,...", help="The first is what others are compared with.")
+    ] = "",
+    ablate: Annotated[
+        list[str] | None, typer.Option(metavar="METHOD", help="Add its paper's ablations as rows.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings of each row; 1 if not given.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate in so many folds.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of each training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training cases.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall-clock bound of each.")] = None,
+    scale: Scale = None,
+    settings: Settings = None,
+    settings_for: Annotated[
+        list[str] | None,
+        typer.Option("--set-for", metavar="METHOD:KEY=VALUE", help="Change it for one method."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe file (TOML), or the name of one that ships.")
+    ] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="matched (if not given): images are reduced first; native: they are not."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Which metrics; segmentation if not given.")
+    ] = None,
+    size_edges: Annotated[
+        str | None, typer.Option(help="Edges of the lesion size groups, e.g. 4,10 (mm or px).")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="A splits.json.")] = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at a time.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of each; cores / jobs if not given.")
+    ] = None,
+    quote: Annotated[
+        Path | None, typer.Option(help="CSV of published rows (row,source,dice,...).")
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train, predict and evaluate methods alike; write one report."""
+    from finemask.comparison.compare import compare as compare_methods
+    from finemask.comparison.files import markdown
+
+    results = compare_methods(
+        data,
+        out,
+        [name.strip() for name in methods.split(",") if name.strip()],
+        ablate=ablate or (),
+        seeds=seeds,
+        folds=folds,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+        scale=read_numbers("--scale", scale),
+        recipe=recipe,
+        settings=settings or (),
+        settings_for=settings_for or (),
+        mode=mode.value if mode else None,
+        protocol=protocol,
+        size_edges=read_edges(size_edges),
+        split=split,
+        jobs=jobs,
+        threads=threads,
+        quote=quote,
+        resume=resume,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
+    for name, error in results.errors.items():
+        print(f"error: {name}: {error}", file=sys.stderr)
+    print(f"{markdown(results)}\n\ntables: {out}")
+    if results.exit_code:
+        raise typer.Exit(results.exit_code)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from finemask.errors import UsageError
 from finemask.methods import METHODS, create, default_recipe, find_method
 from finemask.methods.base import Method, Segmenter
+from finemask.pairs.batches import Batch
 from finemask.recipe import Recipe, Task
 
 DEFAULT_SIZE = {2: (256, 256), 3: (64, 96, 96)}
@@ -193,3 +194,36 @@ def count_macs(method: Method, segmenter: Segmenter, size: Sequence[int]) -> int
         segmenter.eval()(image, guidance)
     flops: int = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
     return flops // 2
+
+
+def count_training_macs(method: Method, window: Sequence[int]) -> int:
+    """Multiply-adds of all convolutions of one training step, for each of its samples.
+
+    Forward and backward pass of every player, on noise of the training window.
+
+    Args:
+        method: On any device; its gradients are gone afterwards.
+        window: LR sides of a training sample.
+    """
+    task = method.task
+    hr = [s * f for s, f in zip(window, task.scale, strict=True)]
+    device = next(method.parameters()).device
+    rng = np.random.default_rng(0)
+    image_hr = rng.random((2, task.channels, *hr), np.float32)
+    guides = [cut for image in image_hr if (cut := method.guide(image)) is not None]
+    batch = Batch(
+        image_lr=torch.rand(2, task.channels, *window),
+        image_hr=torch.from_numpy(image_hr),
+        target=(torch.rand(2, task.foreground, *hr) > 0.5).float(),
+        guidance=torch.from_numpy(np.stack(guides)) if guides else None,
+        names=("noise", "noise"),
+    ).to(device)
+    weights = method.weights()
+    with FlopCounterMode(display=False) as counter:
+        for player in method.players:
+            parts = method.losses(batch, player)
+            torch.stack([weights[name] * part for name, part in parts.items()]).sum().backward()
+    method.zero_grad(set_to_none=True)
+    flops = counter.get_flop_counts()["Global"]
+    both = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+    return sum(flops.get(kind, 0) for kind in both) // 2 // len(batch.names)

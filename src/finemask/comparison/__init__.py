@@ -1,0 +1,1 @@
+"""Comparison: every method on the same data, splits, seeds, budget and metrics."""

@@ -1,0 +1,197 @@
+"""One cell of a comparison, in a process of its own: train, predict, evaluate, measure.
+
+Started by ``finemask.comparison.jobs`` as ``python -m finemask.comparison.cell DATA OUT NAME``.
+``cell.json`` is written last: a cell that has it is done and never done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finemask import __version__
+from finemask.comparison.plan import DONE, FAILED, STOPPED, Cell, Plan, split_file
+from finemask.datasets import load_dataset
+from finemask.errors import FinemaskError
+from finemask.evaluation.cohort import evaluate
+from finemask.inference.cohort import predict
+from finemask.inference.network import Machine, labels_of
+from finemask.inference.view import view_case
+from finemask.io import write_json
+from finemask.io.outputs import error_within
+from finemask.methods import create
+from finemask.methods.describe import (
+    count_macs,
+    count_parameters,
+    count_training_macs,
+)
+from finemask.runs import Run
+from finemask.training.checkpoint import load_checkpoint
+from finemask.training.loop import train
+from finemask.training.standing import Interrupted
+
+TIMED_CASES = 5
+
+
+def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
+    """Do whatever of a cell is not done yet.
+
+    Raises:
+        FinemaskError: When the cell cannot be done; ``Interrupted`` when it was told to stop.
+    """
+    folder = out / "cells" / cell.name
+    run = _train(cell, data, out, folder / "run")
+    training_memory = peak_memory_bytes()
+    image = run.method.makes_image()
+    outcome = predict(
+        run, data, folder / "masks", mode=plan.mode, grid="source", part="test",
+        probs=True, sr=image, resume=True,
+    )  # fmt: skip
+    test = plan.splits[cell.fold - 1].test
+    evaluation = evaluate(
+        folder / "masks", data, folder / "scores", protocol=plan.protocol,
+        size_edges=plan.size_edges, cases=test, overwrite=True,
+    )  # fmt: skip
+    standing = load_checkpoint(run.path / "checkpoints" / "last").meta["standing"]
+    cost = {
+        **_counts(run),
+        "seconds_training": standing["seconds"],
+        "memory_training_bytes": training_memory,
+        **_measure_inference(run, plan, data, test),
+    }
+    about = {
+        "finemask": __version__,
+        "row": cell.row.label,
+        "seed": cell.seed,
+        "fold": cell.fold,
+        "recipe_sha256": cell.fingerprint,
+        "step_best": run.meta["step"],
+        "step_last": standing["step"],
+        "threshold": run.threshold,
+        "validation": run.meta["score"],
+        "predicted": outcome.done + outcome.skipped,
+        "failed": sorted({failure.case for failure in evaluation.failures}),
+        "cost": cost,
+    }
+    write_json(folder / DONE, about, overwrite=True)
+
+
+def _train(cell: Cell, data: Path, out: Path, folder: Path) -> Run:
+    """Train, or go on with what a stopped process left."""
+    if (folder / "checkpoints" / "last").exists():
+        return train(data, folder, resume=True)
+    shutil.rmtree(folder, ignore_errors=True)  # no checkpoint: nothing to go on from
+    return train(data, folder, recipe=cell.recipe, split=split_file(out, cell.fold))
+
+
+def _counts(run: Run) -> dict[str, Any]:
+    """Weights and multiplications, both at the training window."""
+    window = tuple(run.meta["window_lr"])
+    with torch.device("meta"):
+        bare = create(run.recipe)
+        macs = count_macs(bare, bare.deploy(), window)
+    return {
+        "parameters_training": count_parameters(run.method),
+        "parameters_inference": count_parameters(run.segmenter),
+        "macs_training": count_training_macs(create(run.recipe), window),
+        "macs_inference": macs,
+        "macs_input": list(window),
+    }
+
+
+def _measure_inference(run: Run, plan: Plan, data: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """Seconds from an image in memory to its mask, and the memory this takes."""
+    dataset = load_dataset(data)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    machine = Machine(device)
+    seconds, peak = [], 0
+    for number in range(-1, min(TIMED_CASES, len(names))):  # the first is to warm up
+        entry = dataset.entry(names[max(number, 0)])
+        case, lr_case = dataset.read(entry), None
+        if plan.mode == "matched" and run.recipe.pairs.degrade == "real":
+            lr_case = dataset.read_lr(entry)
+        view = view_case(run.recipe, case, mode=plan.mode, grid="source", lr_case=lr_case)
+        forget_peak()
+        before = peak_memory_bytes()
+        start = time.perf_counter()
+        labels_of(run, view, machine, run.threshold)
+        if number >= 0:
+            seconds.append(time.perf_counter() - start)
+            peak = max(peak, peak_memory_bytes() - before)
+    return {
+        "seconds_a_case": statistics.median(seconds),
+        "memory_inference_bytes": peak,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    }
+
+
+def forget_peak() -> None:
+    """Let the count of the largest memory start anew, where the system can."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # not Linux: the peak stays that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """Largest memory that this process held, or its GPU where it works on one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def stop_with_parent() -> None:
+    """End, in the same orderly way as on a signal, when the process that started this is gone."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not through sys.stdin, whose lock Python wants back at its end
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """Do the cell that the arguments name; leave its failure in a file."""
+    data, out, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    stop_with_parent()
+    folder = out / "cells" / name
+    try:
+        plan = Plan.load(out)
+        torch.set_num_threads(plan.threads)
+        (folder / FAILED).unlink(missing_ok=True)
+        run_cell(plan, plan.cell(name), data, out)
+    except Interrupted:
+        return STOPPED
+    except FinemaskError as error:
+        line = error_within(out, error)
+    except Exception as error:
+        traceback.print_exc()
+        line = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; see log.txt"
+    else:
+        return 0
+    write_json(folder / FAILED, {"error": line}, overwrite=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
