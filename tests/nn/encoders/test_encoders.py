@@ -1,4 +1,4 @@
-"""The encoders: known sizes, levels at their strides for any image, and options that shrink them."""
+"""The encoders: known sizes, levels at their strides for any image, options that shrink them."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ def test_size_is_that_of_the_public_networks(name: EncoderName) -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_levels_have_the_widths_and_strides_they_state(name: EncoderName, channels: int) -> None:
-    with torch.device("meta"):
-        encoder = make_encoder(name, channels)
-        features = encoder(torch.empty(2, channels, 96, 353))
+def test_levels_have_the_widths_and_strides_they_state(name: EncoderName) -> None:
+    encoder = make_encoder(name, 5, width=8)
+    with torch.no_grad():
+        features = encoder(torch.randn(2, 5, 64, 97))
     assert len(features) == len(encoder.widths) == len(encoder.strides) == 5
     for level, width, stride in zip(features, encoder.widths, encoder.strides, strict=True):
-        assert tuple(level.shape) == (2, width, -(-96 // stride), -(-353 // stride))
+        assert tuple(level.shape) == (2, width, -(-64 // stride), -(-97 // stride))
 
 
-@settings(max_examples=20)
-@given(st.sampled_from(sorted(ENCODERS)), st.integers(1, 40), st.integers(1, 40), st.booleans())
+@settings(max_examples=15)
+@given(
+    st.sampled_from(["resnet18", "res2net50", "vgg16"]),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.booleans(),
+)
 def test_any_size_works_in_training_too(name: EncoderName, h: int, w: int, train: bool) -> None:
     encoder = make_encoder(name, 1, width=4).train(train)
     features = encoder(torch.randn(1, 1, h, w))
@@ -63,7 +67,7 @@ def test_the_pooled_stem_may_be_the_finest_level(name: EncoderName) -> None:
     assert all(map(torch.equal, stages, same))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ["resnet34", "res2net50", "vgg16"])
 def test_fewer_levels_are_the_first_ones(name: EncoderName) -> None:
     whole, part = (make_encoder(name, 1, width=4, levels=n).eval() for n in (5, 4))
     names = part.state_dict().keys()
@@ -73,20 +77,23 @@ def test_fewer_levels_are_the_first_ones(name: EncoderName) -> None:
     assert all(map(torch.equal, part(image), whole(image)[:4]))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "res2net101"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("largest", [8, 16])
-def test_dilation_replaces_strides(name: EncoderName, largest: int) -> None:
-    """At every pixel of a coarse level the dilated network computes what the strided one does."""
+def test_dilation_puts_features_between_those_of_the_strided_network(
+    name: EncoderName, largest: int
+) -> None:
     torch.manual_seed(0)
-    strided, dilated = (
-        make_encoder(name, 1, width=4, output_stride=stride).eval() for stride in (32, largest)
-    )
+    strided = make_encoder(name, 1, width=4).eval()
+    dilated = make_encoder(name, 1, width=4, output_stride=largest).eval()
     dilated.load_state_dict(strided.state_dict())
     assert dilated.strides == (2, 4, 8, min(16, largest), largest)
-    if name == "res2net101":  # its averaging shortcut has no dilated counterpart
-        return
-    coarse, fine = (net(torch.randn(1, 1, 256, 256).round())[-1] for net in (strided, dilated))
-    assert fine.shape[2] == 256 // largest
+    image = torch.randn(1, 1, 97, 130)
+    with torch.no_grad():
+        for here, there, fine, coarse in zip(
+            dilated(image), strided(image), dilated.strides, strided.strides, strict=True
+        ):
+            step = coarse // fine
+            torch.testing.assert_close(here[:, :, ::step, ::step], there, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

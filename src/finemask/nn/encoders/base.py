@@ -35,7 +35,8 @@ def initialise(encoder: nn.Module) -> None:
     K. He et al., "Delving deep into rectifiers", ICCV 2015.
     """
     for module in encoder.modules():
-        if isinstance(module, nn.Conv2d):
+        # Where only sizes are counted there is nothing to draw (and PyTorch would load Dynamo).
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

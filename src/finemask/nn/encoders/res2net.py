@@ -10,14 +10,13 @@ before a strided shortcut instead of skipping pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from finemask.nn.blocks import ConvBlock
-from finemask.nn.encoders.resnet import LINEAR, STYLE, ResidualBlock, ResNet
+from finemask.nn.encoders.resnet import LINEAR, STYLE, Finest, ResidualBlock, ResNet
 
 SCALES, BASE_WIDTH = 4, 26
 
@@ -31,14 +30,15 @@ class Res2Bottleneck(ResidualBlock):
 
     expansion = 4
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(c_in, width, stride, dilation)
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, before: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__(c_in, width, stride)
         c_out, part = self.expansion * width, width * BASE_WIDTH // 64
         self.chained = c_in == c_out
         self.reduce = ConvBlock(c_in, SCALES * part, STYLE, kernel=1)
         self.parts = nn.ModuleList(
-            ConvBlock(part, part, STYLE, dilation=dilation, stride=stride)
-            for _ in range(SCALES - 1)
+            ConvBlock(part, part, STYLE, stride=stride) for _ in range(SCALES - 1)
         )
         self.last_part = nn.Identity() if self.chained else nn.AvgPool2d(3, stride, padding=1)
         self.expand = ConvBlock(SCALES * part, c_out, LINEAR, kernel=1)
@@ -61,11 +61,23 @@ class Res2Net(ResNet):
     Args:
         counts: Blocks of each stage.
         channels: Image channels.
-        options: As of ``ResNet``.
+        width: Feature maps of the stem; 64 in all public weights.
+        levels: How many are returned; stages beyond are not built.
+        finest: As of ``ResNet``.
     """
 
-    def __init__(self, counts: Sequence[int], channels: int, **options: Any) -> None:
-        super().__init__(Res2Bottleneck, counts, channels, **options)
+    def __init__(
+        self,
+        counts: Sequence[int],
+        channels: int,
+        *,
+        width: int = 64,
+        levels: int = 5,
+        finest: Finest = "stem",
+    ) -> None:
+        super().__init__(
+            Res2Bottleneck, counts, channels, width=width, levels=levels, finest=finest
+        )
 
     def make_stem(self, channels: int, width: int) -> nn.Module:
         return nn.Sequential(

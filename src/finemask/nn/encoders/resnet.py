@@ -30,13 +30,16 @@ class ResidualBlock(nn.Module, ABC):
     Args:
         c_in: Input feature maps.
         width: Feature maps within; ``expansion`` times as many behind.
-        stride: Of the block.
-        dilation: Distance of the taps of 3x3 convolutions.
+        stride: Of the block's first 3x3 convolution.
+        before: Distance of that convolution's taps.
+        dilation: Distance of the taps of 3x3 convolutions behind it.
     """
 
     expansion: ClassVar[int]
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, before: int = 1, dilation: int = 1
+    ) -> None:
         super().__init__()
         c_out = self.expansion * width
         self.shortcut = (
@@ -62,9 +65,11 @@ class BasicBlock(ResidualBlock):
 
     expansion = 1
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(c_in, width, stride, dilation)
-        self.first = ConvBlock(c_in, width, STYLE, dilation=dilation, stride=stride)
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, before: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__(c_in, width, stride)
+        self.first = ConvBlock(c_in, width, STYLE, dilation=before, stride=stride)
         self.second = ConvBlock(width, width, LINEAR, dilation=dilation)
 
     def body(self, x: Float[Tensor, " b c h w"]) -> Float[Tensor, " b d i j"]:
@@ -76,10 +81,12 @@ class Bottleneck(ResidualBlock):
 
     expansion = 4
 
-    def __init__(self, c_in: int, width: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__(c_in, width, stride, dilation)
+    def __init__(
+        self, c_in: int, width: int, stride: int = 1, before: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__(c_in, width, stride)
         self.reduce = ConvBlock(c_in, width, STYLE, kernel=1)
-        self.spatial = ConvBlock(width, width, STYLE, dilation=dilation, stride=stride)
+        self.spatial = ConvBlock(width, width, STYLE, dilation=before, stride=stride)
         self.expand = ConvBlock(width, self.expansion * width, LINEAR, kernel=1)
 
     def body(self, x: Float[Tensor, " b c h w"]) -> Float[Tensor, " b d i j"]:
@@ -97,7 +104,8 @@ class ResNet(Encoder):
         levels: How many are returned; stages beyond are not built.
         finest: Level 0 is the ``stem`` behind its ReLU (stride 2), or that max-pooled
             (``pool``, stride 4, as stage 1).
-        output_stride: Largest stride, 8, 16 or 32; later stages are dilated instead.
+        output_stride: Largest stride, 8, 16 or 32. Later stages are dilated instead, so that each
+            feature is what it was, and others come between.
     """
 
     def __init__(
@@ -111,20 +119,20 @@ class ResNet(Encoder):
         finest: Finest = "stem",
         output_stride: int = 32,
     ) -> None:
-        maps = [width * 2**k for k in range(levels - 1)]
-        strides = [min(4 * 2**k, output_stride) for k in range(levels - 1)]
-        super().__init__(
-            (width, *(block.expansion * m for m in maps)), (2 if finest == "stem" else 4, *strides)
-        )
+        inner = [width * 2**k for k in range(levels - 1)]
+        widths = [width, *(block.expansion * maps for maps in inner)]
+        whole = [4 * 2**k for k in range(levels - 1)]
+        strides = [min(stride, output_stride) for stride in whole]
+        super().__init__(widths, [2 if finest == "stem" else 4, *strides])
         self.finest = finest
         self.stem = self.make_stem(channels, width)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        dilations = [w // s for w, s in zip(whole, strides, strict=True)]
         self.stages = nn.ModuleList()
-        c_in, before, dilation = width, 4, 1
-        for count, inner, after, whole in zip(counts, maps, strides, (4, 8, 16, 32), strict=False):
-            first = block(c_in, inner, after // before, dilation)
-            c_in, before, dilation = block.expansion * inner, after, whole // after
-            rest = (block(c_in, inner, 1, dilation) for _ in range(count - 1))
+        for k, (count, dilation) in enumerate(zip(counts, dilations, strict=False)):
+            stride, before = (strides[k] // strides[k - 1], dilations[k - 1]) if k else (1, 1)
+            first = block(widths[k], inner[k], stride, before, dilation)
+            rest = (block(widths[k + 1], inner[k], 1, dilation, dilation) for _ in range(count - 1))
             self.stages.append(nn.Sequential(first, *rest))
         initialise(self)
 
