@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from finemask.errors import UsageError
 from finemask.losses.overlap import cross_entropy, dice_loss
 from finemask.methods.unet import Config, UNet
+from finemask.nn.encoders import ENCODERS, EncoderName
 from finemask.nn.outputs import foreground_probs
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
@@ -40,6 +42,59 @@ def test_the_answer_starts_near_the_prior() -> None:
 
 def test_the_stride_is_the_poolings() -> None:
     assert UNet(Task(), Config(width=2, depth=4)).deploy().stride == 8
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("sides", [(32, 48), (21, 9)])
+def test_a_public_encoder_takes_the_place_of_its_own(
+    name: EncoderName, sides: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    task = Task(2, 3, 3, (2, 2))
+    method = UNet(task, Config(width=4, encoder=name, encoder_width=4))
+    batch = batch_for(task, *sides)
+    sum(method.losses(batch).values()).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in method.parameters())
+    segmenter = method.deploy()
+    assert segmenter.stride == method.public_encoder().strides[-1]
+    assert segmenter(batch.image_lr).shape == (2, 3, *batch.target.shape[2:])
+    assert {id(p) for p in segmenter.parameters()} == {id(p) for p in method.parameters()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_every_level_of_a_public_encoder_reaches_the_answer(name: EncoderName) -> None:
+    torch.manual_seed(0)
+    method = UNet(Task(), Config(width=4, encoder=name, encoder_width=4)).eval()
+    features = method.encoder(torch.randn(1, 1, 64, 64))
+    assert [f.shape[1] for f in features] == list(method.encoder.widths)
+    assert [64 // f.shape[2] for f in features] == [2**k for k in range(len(features))]
+    logits = method.head(method.decoder(features))
+    gradients = torch.autograd.grad(logits.square().sum(), features)
+    assert all(float(g.abs().sum()) > 0 for g in gradients)
+
+
+def test_a_public_encoder_has_a_learning_rate_of_its_own() -> None:
+    method = UNet(Task(), Config(width=4, encoder="resnet18", encoder_width=4, encoder_factor=0.1))
+    inside, rest = method.parameter_groups()
+    encoder = method.public_encoder()
+    assert (inside.factor, rest.factor) == (0.1, 1.0)
+    assert {id(p) for p in inside.parameters} == {id(p) for p in encoder.parameters()}
+    assert len(inside.parameters) + len(rest.parameters) == len(list(method.parameters()))
+    (only,) = UNet(Task(), Config(width=4)).parameter_groups()
+    assert only.factor == 1.0
+
+
+def test_public_encoders_are_for_pictures() -> None:
+    with pytest.raises(UsageError, match=r"config\.encoder: is vgg16, .*2-D.*; use plain"):
+        UNet(Task(dims=3, scale=(2,)), Config(encoder="vgg16"))
+
+
+def test_sizes_stay_as_they_were() -> None:
+    """Plain: as in every earlier release. With ResNet-50: its 23,501,760 and the rest."""
+    count = lambda config: sum(p.numel() for p in UNet(Task(), config).parameters())  # noqa: E731
+    with torch.device("meta"):
+        assert count(Config()) == 4_815_972
+        assert count(Config(encoder="resnet50")) == 28_766_884
 
 
 def test_batch_norm_and_dropout_are_at_rest_in_prediction() -> None:

@@ -95,6 +95,16 @@ class Method(nn.Module, ABC):
     def deploy(self) -> Segmenter:
         """The inference network, sharing weights (and so train or eval mode) with this one."""
 
+    def equip(self) -> dict[str, str]:
+        """Make the frozen networks that only training needs, from the files that options name.
+
+        Called once before the first step; they are no part of what is saved or deployed.
+
+        Returns:
+            Where each is from, for the run's record.
+        """
+        return {}
+
     @staticmethod
     def guide(image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " c *p"] | None:
         """Cut the guidance from the prepared HR image, for methods that take one."""
@@ -110,16 +120,16 @@ class Method(nn.Module, ABC):
         return cls.super_resolve is not Method.super_resolve
 
     def public_encoder(self) -> Encoder | None:
-        """The part that ``train.encoder_weights`` fills: ``self.encoder``, or an encoder in it."""
-        part = getattr(self, "encoder", None) or nn.Identity()
-        return next((m for m in part.modules() if isinstance(m, Encoder)), None)
+        """The part that ``train.encoder_weights`` fills, in methods that have one."""
+        return None
 
     def encoder_groups(self, factor: float) -> Iterator[ParameterGroup]:
-        """Two groups: the public encoder at ``factor`` times the learning rate, and the rest."""
-        encoder = self.public_encoder() or nn.Identity()
-        inside = {id(p) for p in encoder.parameters()}
+        """The public encoder at ``factor`` times the learning rate, and the rest at all of it."""
+        encoder = self.public_encoder()
+        inside = {id(p) for p in encoder.parameters()} if encoder else set()
         learnt = [p for p in self.parameters() if p.requires_grad]
-        yield ParameterGroup([p for p in learnt if id(p) in inside], factor)
+        if inside:
+            yield ParameterGroup([p for p in learnt if id(p) in inside], factor)
         yield ParameterGroup([p for p in learnt if id(p) not in inside])
 
     def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:

@@ -11,7 +11,7 @@ the same widths, so a difference in score is a difference of method.
 
 | Figure 1                        | here                          |
 |---------------------------------|-------------------------------|
-| contracting path                | `nn.unet.UNetEncoder`         |
+| contracting path                | `nn.unet.UNetEncoder`, or one of `nn.encoders` |
 | expanding path, copies          | `nn.unet.UNetDecoder`         |
 | last 1x1 convolution            | `nn.superres.MaskHead`        |
 | energy function (cross-entropy) | `losses.overlap.cross_entropy` |
@@ -25,18 +25,20 @@ feature maps are normalised.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from finemask.errors import UsageError
 from finemask.losses.overlap import cross_entropy, dice_loss
-from finemask.methods.base import Method, Segmenter
+from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.nn.blocks import Style
+from finemask.nn.encoders import Encoder, EncoderName, make_encoder
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, MaskHead
-from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
+from finemask.nn.unet import PublicUNetEncoder, UNetDecoder, UNetEncoder, unet_widths
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 from finemask.strict import check_ranges
@@ -48,7 +50,11 @@ class Config:
 
     Args:
         width: Feature maps of the finest level, doubled at each coarser one up to eightfold.
-        depth: Levels, the bottleneck included.
+        depth: Levels, the bottleneck included; a public encoder has its own.
+        encoder: ``plain`` is the paper's; one of ``nn.encoders.ENCODERS`` (2-D) takes its place
+            in comparisons with methods that are built on it, and can start from public weights.
+        encoder_width: Feature maps of the public encoder's stem; 64 in all public weights.
+        encoder_factor: Learning rate of the public encoder, as a share of the rest's.
         norm: ``instance`` treats a crop of training and a whole image of prediction alike
             and needs no large batch; ``batch`` does neither.
         dropout: Share of feature maps dropped behind each block.
@@ -59,6 +65,9 @@ class Config:
 
     width: int = 32
     depth: int = 5
+    encoder: Literal["plain", EncoderName] = "plain"
+    encoder_width: int = 64
+    encoder_factor: float = 1.0
     norm: Literal["instance", "batch"] = "instance"
     dropout: float = 0.0
     head: Head = "shuffle"
@@ -67,8 +76,32 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(
-            "config", self, {"width": (1.0, 4096.0), "depth": (2.0, 8.0), "dropout": (0.0, 0.99)}
+            "config",
+            self,
+            {
+                "width": (1.0, 4096.0),
+                "depth": (2.0, 8.0),
+                "encoder_width": (2.0, 4096.0),
+                "encoder_factor": (0.0, 1.0),
+                "dropout": (0.0, 0.99),
+            },
         )
+
+
+def make_unet_encoder(task: Task, config: Config, style: Style) -> UNetEncoder | PublicUNetEncoder:
+    """The contracting path.
+
+    Raises:
+        UsageError: When a two-dimensional encoder is wanted for volumes.
+    """
+    if config.encoder == "plain":
+        return UNetEncoder(task.channels, unet_widths(config.width, config.depth), style)
+    if task.dims != 2:
+        raise UsageError(
+            "config.encoder", f"is {config.encoder}, which is for 2-D images", "use plain"
+        )
+    public = make_encoder(config.encoder, task.channels, width=config.encoder_width)
+    return PublicUNetEncoder(public, task.channels, config.width, style)
 
 
 class UNet(Method):
@@ -80,10 +113,9 @@ class UNet(Method):
     def __init__(self, task: Task, config: Config) -> None:
         super().__init__(task, config)
         style = Style(task.dims, norm=config.norm, dropout=config.dropout)
-        widths = unet_widths(config.width, config.depth)
-        self.encoder = UNetEncoder(task.channels, widths, style)
-        self.decoder = UNetDecoder(widths, style)
-        self.head = MaskHead(widths[0], task.classes, task.scale, config.head)
+        self.encoder = make_unet_encoder(task, config, style)
+        self.decoder = UNetDecoder(self.encoder.widths, style)
+        self.head = MaskHead(config.width, task.classes, task.scale, config.head)
 
     def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
         logits = self.head(self.decoder(self.encoder(batch.image_lr)))
@@ -95,8 +127,16 @@ class UNet(Method):
     def weights(self) -> dict[str, float]:
         return {"L_ce": self.config.w_ce, "L_dice": self.config.w_dice}
 
+    def public_encoder(self) -> Encoder | None:
+        return self.encoder.encoder if isinstance(self.encoder, PublicUNetEncoder) else None
+
+    def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
+        yield from self.encoder_groups(self.config.encoder_factor)
+
     def deploy(self) -> Segmenter:
-        parts = OrderedDict(encoder=self.encoder, decoder=self.decoder, head=self.head)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            encoder=self.encoder, decoder=self.decoder, head=self.head
+        )
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
 
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from finemask.nn.blocks import Block, DoubleConv, MaxPool, ResizeUp, Style
+from finemask.nn.blocks import Block, ConvBlock, DoubleConv, MaxPool, ResizeUp, Style
+from finemask.nn.encoders import Encoder
 
 
 def unet_widths(width: int, depth: int, largest: int = 8) -> tuple[int, ...]:
@@ -44,13 +45,52 @@ class UNetEncoder(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(block(a, b, style) for a, b in pairwise((channels, *widths)))
         self.downs = nn.ModuleList(down(width, style) for width in widths[:-1])
-        self.stride = 2 ** (len(widths) - 1)
+        self.widths, self.stride = tuple(widths), 2 ** (len(widths) - 1)
 
     def forward(self, image: Float[Tensor, " b c *s"]) -> list[Tensor]:
         features = [self.blocks[0](image)]
         for down, block in zip(self.downs, self.blocks[1:], strict=True):
             features.append(block(down(features[-1])))
         return features
+
+
+class PublicUNetEncoder(nn.Module):
+    """An encoder with public weights in the place of the U-Net's own.
+
+    1x1 convolution blocks bring its levels to the decoder's widths, so that
+    nothing but the encoder differs. Where its finest level is coarser than the
+    image, a block on the image itself makes the finest one.
+
+    Args:
+        encoder: From ``make_encoder``.
+        channels: Image channels.
+        width: Feature maps of the finest level; those of the others follow ``unet_widths``.
+        style: Of all but the encoder.
+        block: Makes the block on the image.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        channels: int,
+        width: int,
+        style: Style,
+        block: Block = DoubleConv,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.stride = encoder, encoder.strides[-1]
+        image_levels = 1 if encoder.strides[0] > 1 else 0
+        self.widths = unet_widths(width, image_levels + len(encoder.widths))
+        self.finest = block(channels, width, style) if image_levels else None
+        self.laterals = nn.ModuleList(
+            ConvBlock(theirs, ours, style, kernel=1)
+            for theirs, ours in zip(encoder.widths, self.widths[image_levels:], strict=True)
+        )
+
+    def forward(self, image: Float[Tensor, " b c h w"]) -> list[Tensor]:
+        finest = [self.finest(image)] if self.finest else []
+        levels = zip(self.laterals, self.encoder(image), strict=True)
+        return finest + [lateral(features) for lateral, features in levels]
 
 
 class UNetDecoder(nn.Module):
