@@ -389,7 +389,7 @@ def compare(
     )
     for name, error in results.errors.items():
         print(f"error: {name}: {error}", file=sys.stderr)
-    print(f"{markdown(results)}\n\ntables: {out}")
+    print(f"{markdown(results)}\n\nreport: {out / 'report.html'}")
     if results.exit_code:
         raise typer.Exit(results.exit_code)
 

@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 import traceback
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import finemask
 from finemask import __version__
 from finemask.comparison.plan import DONE, FAILED, STOPPED, Cell, Plan, split_file
 from finemask.datasets import load_dataset
@@ -72,6 +74,7 @@ def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
     }
     about = {
         "finemask": __version__,
+        "code_sha256": code_sha256(),
         "row": cell.row.label,
         "seed": cell.seed,
         "fold": cell.fold,
@@ -135,6 +138,15 @@ def _measure_inference(run: Run, plan: Plan, data: Path, names: tuple[str, ...])
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }
+
+
+def code_sha256() -> str:
+    """Checksum of the program itself, which may change between two cells."""
+    digest = sha256()
+    root = Path(finemask.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def forget_peak() -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finemask.comparison.files import write_tables
+from finemask.comparison.examples import read_examples
+from finemask.comparison.files import write_failures, write_tables
 from finemask.comparison.jobs import is_done, locked, run_cells
+from finemask.comparison.page import comparison_page
 from finemask.comparison.plan import (
     PLAN,
     Cell,
@@ -26,13 +28,14 @@ from finemask.comparison.results import Results, collect
 from finemask.datasets import load_dataset
 from finemask.datasets.listing import few
 from finemask.errors import DataError, UsageError
+from finemask.io import write_text
 from finemask.io.outputs import check_writable
 from finemask.metrics.protocols import PROTOCOLS
 from finemask.progress import Track, silent
 
 MADE_HERE = (
-    "cells", "splits", "comparison.csv", "cases.csv", "costs.csv", "summary.json", "report.html",
-    "failures.csv", PLAN,
+    "cells", "splits", "comparison.csv", "cases.csv", "costs.csv", "table.tex", "summary.json",
+    "report.html", "failures.csv", PLAN,
 )  # fmt: skip
 """What a comparison writes and may replace; the plan goes last, it says whose folder this is."""
 
@@ -105,7 +108,7 @@ def compare(
         >>> compare("data", "comparison", ["unet", "dsrl"], steps=2000)  # doctest: +SKIP
     """
     data, out = Path(data), Path(out)
-    quotes = read_quotes(Path(quote)) if quote is not None else []  # noqa: F841
+    quotes = read_quotes(Path(quote)) if quote is not None else []
     check_writable(out)
     bounds = {"steps": steps, "epochs": epochs, "minutes": minutes}
     choices = Choices(
@@ -140,6 +143,9 @@ def compare(
             out, f"no cell could be done; the first, {name}, {error}", "see its log.txt"
         )
     write_tables(results, out)
+    page = comparison_page(results, read_examples(results, data, out), quotes=quotes)
+    write_text(out / "report.html", page, overwrite=True)
+    write_failures(results, out)
     return results
 
 

@@ -11,11 +11,10 @@ from typing import Any
 from finemask import __version__
 from finemask.comparison.results import Entry, Results
 from finemask.comparison.verdict import decision, interval, verdicts
-from finemask.evaluation.undefined import IMAGE
+from finemask.evaluation.undefined import IMAGE, IMAGE_METRICS
 from finemask.io import write_json, write_text
 from finemask.metrics.paired import PairedDifference
 from finemask.metrics.protocols import METRICS, PROTOCOLS
-from finemask.metrics.scores import EVERY_SIZE
 from finemask.metrics.statistics import RESAMPLES
 from finemask.report.evaluation import name_of, show
 from finemask.report.tables import csv_table, plain
@@ -35,14 +34,28 @@ COSTS = {
 
 
 def write_tables(results: Results, out: Path) -> None:
-    """Write ``comparison.csv``, ``cases.csv``, ``costs.csv`` and ``summary.json``."""
+    """Write what other programs read: CSV tables, a LaTeX table, ``summary.json``."""
     for name, table in (
         ("comparison.csv", comparison_table(results)),
         ("cases.csv", cases_table(results)),
         ("costs.csv", costs_table(results)),
+        ("table.tex", latex(results)),
     ):
         write_text(out / name, table, overwrite=True)
     write_json(out / "summary.json", plain(summary(results)), overwrite=True)
+
+
+def write_failures(results: Results, out: Path) -> None:
+    """Write ``failures.csv`` when there is anything to tell, and remove an earlier one."""
+    rows = [(name, "", error) for name, error in results.errors.items()]
+    rows += [
+        (c.cell.name, case, "no usable mask") for c in results.cells for case in c.about["failed"]
+    ]
+    if rows:
+        table = csv_table(("cell", "case", "error"), rows)
+        write_text(out / "failures.csv", table, overwrite=True)
+    else:
+        (out / "failures.csv").unlink(missing_ok=True)
 
 
 def comparison_table(results: Results) -> str:
@@ -149,13 +162,39 @@ def _numbers(entry: Entry) -> dict[str, Any]:
     return {**values, "difference": difference, "sd_seeds": entry.sd_seeds}
 
 
+def latex(results: Results) -> str:
+    """The table of means for a paper, best values not marked: the gains say what differs."""
+    metrics = [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
+    parts = []
+    for label in results.labels:
+        head = ["Method", *(name_of(m, results.unit) for m in metrics),
+                f"Gain in {headline_name(results)}"]  # fmt: skip
+        body = [
+            _markdown_row(results, row.label, label, metrics)[: len(head)] for row in results.rows
+        ]
+        lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in (head, *body)]
+        lines[0] += r" \hline"
+        columns = "l" + "r" * (len(head) - 1)
+        parts.append(f"% {label}\n\\begin{{tabular}}{{{columns}}}\n" + "\n".join(lines)
+                     + "\n\\end{tabular}\n")  # fmt: skip
+    return "\n".join(parts)
+
+
+def _tex(text: str) -> str:
+    """Text as LaTeX shows it."""
+    for sign, shown in (("\\", r"\textbackslash "), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"),
+                        ("#", r"\#"), ("±", r"$\pm$")):  # fmt: skip
+        text = text.replace(sign, shown)
+    return text
+
+
 def markdown(results: Results, quotes: Sequence[Mapping[str, str]] = ()) -> str:
     """The table and the verdicts as Markdown, to print and to paste."""
     metrics = [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
     parts = []
     for label in results.labels:
         head = ["method" if len(results.labels) == 1 else f"method ({label})",
-                *(name_of(m, results.unit) for m in metrics), f"gain in {headline(results)}",
+                *(name_of(m, results.unit) for m in metrics), f"gain in {headline_name(results)}",
                 "Mweights", "GMAC", "s a case", "MiB", "min to train", "seeds"]  # fmt: skip
         rows = [_markdown_row(results, row.label, label, metrics) for row in results.rows]
         rows += [
@@ -169,12 +208,18 @@ def markdown(results: Results, quotes: Sequence[Mapping[str, str]] = ()) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def headline(results: Results) -> str:
+def headline_name(results: Results) -> str:
+    """The metric of the verdicts, for people."""
     return name_of(results.headline, results.unit)
 
 
+def metric_entry(results: Results, row: str, metric: str, label: str) -> Entry | None:
+    """A number of a class, or of the image where the metric is its quality."""
+    return results.entry(row, metric, IMAGE if metric in IMAGE_METRICS else label)
+
+
 def _markdown_row(results: Results, row: str, label: str, metrics: Sequence[str]) -> list[str]:
-    entries = [results.entry(row, m, label) or results.entry(row, m, IMAGE) for m in metrics]
+    entries = [metric_entry(results, row, m, label) for m in metrics]
     cells = [_with_spread(entry) for entry in entries]
     main = results.entry(row, results.headline, label)
     gain = "reference" if row == results.reference else "-"
@@ -203,6 +248,3 @@ def unit_of(metric: str, unit: str) -> str:
     if metric == "psnr_db":
         return "dB"
     return unit if metric in METRICS and METRICS[metric].is_length else ""
-
-
-__all__ = ["COSTS", "EVERY_SIZE", "SHOWN", "markdown", "write_tables"]

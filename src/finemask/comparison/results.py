@@ -157,6 +157,16 @@ class Results:
         """Classes that a metric is known for: the image alone for its quality."""
         return (IMAGE,) if metric in IMAGE_METRICS else self.labels
 
+    def case_values(self, row: str, metric: str, label: str) -> dict[Place, float]:
+        """What a row scored on each case, the mean of its seeds; undefined ones are left out."""
+        values: dict[Place, list[float]] = {}
+        for c in self.cells:
+            for s in c.scores:
+                value = s.values.get(metric, math.nan)
+                if c.cell.row.label == row and s.label == label and math.isfinite(value):
+                    values.setdefault((c.cell.fold, s.case), []).append(value)
+        return {place: float(np.mean(found)) for place, found in sorted(values.items())}
+
     def costs(self, row: str) -> dict[str, float]:
         """Median cost of a row's cells, by name."""
         costs = [c.about["cost"] for c in self.cells if c.cell.row.label == row]
@@ -293,6 +303,11 @@ def _compared(entry: Entry, ours: Values, theirs: Values, groups: Mapping[Place,
         seeds_paired=len(seeds),
         unpaired=total - 2 * pairs,
     )
+
+
+def in_unit_range(metric: str) -> bool:
+    """Whether a metric lies in [0, 1], so that its whole range can be drawn."""
+    return metric in METRICS and not METRICS[metric].is_length
 
 
 def higher_is_better(metric: str) -> bool:

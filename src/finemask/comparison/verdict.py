@@ -77,8 +77,9 @@ def _by_size(results: Results, whole: Entry) -> str:
         entry = results.entry(whole.row, whole.metric, whole.label, name)
         if entry is None or entry.difference is None or not entry.difference.cases:
             continue
+        p = "" if math.isnan(entry.p_holm) else f", p = {entry.p_holm:.2g}"
         parts.setdefault(decision(entry), []).append(
-            f"{told.get(name, name)} ({entry.difference.mean:+.3f} {interval(entry)})"
+            f"{told.get(name, name)} ({entry.difference.mean:+.3f} {interval(entry)}{p})"
         )
     if set(parts) <= {decision(whole)}:
         return ""

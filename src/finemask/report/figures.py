@@ -33,9 +33,9 @@ __all__ = [
 ]  # fmt: skip
 
 # Stands for "the colour of the text around it", which matplotlib has no word for.
-_INK = "#0a0b0c"
+INK = "#0a0b0c"
 # Okabe and Ito's colours, lightened or darkened to be read on white and on black.
-_PALETTE = ("#2a8fd4", "#e07b1a", "#14a37f", "#c977ab", "#8c8cd9", "#a08a3c")
+PALETTE = ("#2a8fd4", "#e07b1a", "#14a37f", "#c977ab", "#8c8cd9", "#a08a3c")
 
 
 def example_row(
@@ -90,7 +90,7 @@ def save_examples(
     """Save rows of panels as one PNG; column titles are those of the panels."""
     columns, side = max(len(row) for row in rows), 2.6
     heights = [side * max(p.shape_mm[0] / p.shape_mm[1] for p in row) + 0.28 for row in rows]
-    figure = _figure(side * columns, sum(heights))
+    figure = blank_figure(side * columns, sum(heights))
     grid = figure.subplots(
         len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
@@ -109,7 +109,7 @@ def panel_picture(panel: Panel, *, side_px: int = 560) -> bytes:
     """One panel as a JPEG that it fills to the edge, ``side_px`` on its longer side."""
     height, width = panel.shape_mm
     longer = max(height, width)
-    figure = _figure(4 * width / longer, 4 * height / longer)
+    figure = blank_figure(4 * width / longer, 4 * height / longer)
     axes = figure.add_axes((0, 0, 1, 1))
     draw(axes, panel)
     stream = io.BytesIO()
@@ -139,7 +139,7 @@ def curves(log_csv: str | Path, path: str | Path, *, overwrite: bool = True) -> 
     groups = {
         title: names for title, names in groups.items() if any(columns[n][0].size for n in names)
     }
-    figure = _figure(3.6 * max(1, len(groups)), 2.9)
+    figure = blank_figure(3.6 * max(1, len(groups)), 2.9)
     for axes, (title, names) in zip(
         figure.subplots(1, max(1, len(groups)), squeeze=False)[0], groups.items(), strict=False
     ):
@@ -155,10 +155,10 @@ def _draw_curves(
     for i, (name, (steps, values)) in enumerate(lines.items()):
         if not steps.size:
             continue
-        colour = "#222222" if name == "loss" else _PALETTE[i % len(_PALETTE)]
+        colour = "#222222" if name == "loss" else PALETTE[i % len(PALETTE)]
         marker = "o" if steps.size < 30 else None
         axes.plot(steps, values, color=colour, lw=1.3, marker=marker, ms=2.5, label=name)
-    _tidy(axes)
+    tidy(axes)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel("step", fontsize=9)
     values = np.concatenate([v for _, v in lines.values()])
@@ -195,7 +195,7 @@ def distributions(
     groups = list(dict.fromkeys(g for by_group in values.values() for g in by_group))
     columns = min(3, len(metrics))
     lines = math.ceil(len(metrics) / columns)
-    figure = _figure(10.2, lines * (0.8 + 0.5 * len(groups)))
+    figure = blank_figure(10.2, lines * (0.8 + 0.5 * len(groups)))
     grid = figure.subplots(lines, columns, squeeze=False)
     rng = np.random.default_rng(0)
     for axes in grid.flat[len(metrics) :]:
@@ -205,13 +205,13 @@ def distributions(
             array = np.array(values[metric].get(group, ()), dtype=np.float64)
             _draw_strip(axes, array[np.isfinite(array)], float(-row), rng)
         axes.set_ylim(-len(groups) + 0.45, 0.45)
-        _tidy(axes)
+        tidy(axes)
         axes.set_xlabel(labels[metric], fontsize=9)
         names = groups if number % columns == 0 else []
         axes.set_yticks([-i for i in range(len(names))], names)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=_INK, alpha=0.12, lw=0.6)
+        axes.grid(axis="x", color=INK, alpha=0.12, lw=0.6)
     figure.tight_layout(w_pad=2.2, h_pad=1.4)
     return figure
 
@@ -222,11 +222,11 @@ def _draw_strip(
     if not values.size:
         return
     jitter = rng.uniform(-0.16, 0.16, values.size)
-    axes.scatter(values, y + 0.1 + jitter, s=11, color=_PALETTE[0], alpha=0.65, lw=0, zorder=2)
+    axes.scatter(values, y + 0.1 + jitter, s=11, color=PALETTE[0], alpha=0.65, lw=0, zorder=2)
     if values.size >= 4:
         low, middle, high = np.percentile(values, [25, 50, 75])
-        axes.plot([low, high], [y - 0.3] * 2, color=_INK, lw=1.1, solid_capstyle="butt", zorder=3)
-        axes.plot([middle] * 2, [y - 0.38, y - 0.22], color=_INK, lw=1.6, zorder=3)
+        axes.plot([low, high], [y - 0.3] * 2, color=INK, lw=1.1, solid_capstyle="butt", zorder=3)
+        axes.plot([middle] * 2, [y - 0.38, y - 0.22], color=INK, lw=1.6, zorder=3)
 
 
 def size_scatter(
@@ -246,7 +246,7 @@ def size_scatter(
         value_label: Of the vertical axis.
         failed: By class, as long.
     """
-    figure = _figure(10.2, 3.2)
+    figure = blank_figure(10.2, 3.2)
     axes = figure.subplots()
     for i, label in enumerate(sizes):
         x, y = np.array(sizes[label], float), np.array(values[label], float)
@@ -254,17 +254,17 @@ def size_scatter(
         for chosen, style in ((~crossed, {"marker": "o", "lw": 0}), (crossed, {"marker": "x"})):
             drawn = chosen & (x > 0) & np.isfinite(y)
             name = label if style["marker"] == "o" and len(sizes) > 1 else None
-            axes.scatter(x[drawn], y[drawn], s=20, alpha=0.8, color=_PALETTE[i % 6], label=name,
+            axes.scatter(x[drawn], y[drawn], s=20, alpha=0.8, color=PALETTE[i % 6], label=name,
                          **style)  # fmt: skip
     axes.set_xscale("log")
-    _plain_log_ticks(axes)
+    plain_log_ticks(axes)
     axes.set_xlabel(size_label, fontsize=9)
     axes.set_ylabel(value_label, fontsize=9)
     axes.set_ylim(-0.03, 1.03)
-    axes.grid(color=_INK, alpha=0.12, lw=0.6)
-    _tidy(axes)
+    axes.grid(color=INK, alpha=0.12, lw=0.6)
+    tidy(axes)
     if len(sizes) > 1:
-        axes.legend(fontsize=8.5, frameon=False, labelcolor=_INK, loc="lower right")
+        axes.legend(fontsize=8.5, frameon=False, labelcolor=INK, loc="lower right")
     figure.tight_layout()
     return figure
 
@@ -280,10 +280,10 @@ def to_svg(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # several drawings share one page
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
-    return svg.replace(_INK, "currentColor")
+    return svg.replace(INK, "currentColor")
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """A figure that belongs to no window and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -293,17 +293,17 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set(color=_INK, linewidth=0.7)
-    axes.tick_params(labelsize=8.5, colors=_INK, width=0.7, length=3, which="both")
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
+        axes.spines[side].set(color=INK, linewidth=0.7)
+    axes.tick_params(labelsize=8.5, colors=INK, width=0.7, length=3, which="both")
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
 
 
-def _plain_log_ticks(axes: Axes) -> None:
+def plain_log_ticks(axes: Axes) -> None:
     """Ticks at 1, 2 and 5 times powers of ten, written out."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

@@ -21,6 +21,8 @@ h1 { font-size: 26px; font-weight: 620; letter-spacing: -.01em; line-height: 1.2
 h2 { font-size: 18px; font-weight: 620; margin: 52px 0 6px; }
 h3 { font-size: 15px; font-weight: 620; margin: 28px 0 8px; }
 p { margin: 0 0 12px; max-width: 46em; }
+ul { margin: 0 0 12px; padding-left: 1.2em; max-width: 50em; } li { margin: 5px 0; }
+.ci strong { color: var(--ink); font-weight: 560; }
 .lead, .note, figcaption, caption { color: var(--soft); }
 .note { font-size: 13.5px; }
 .scroll { overflow-x: auto; margin: 14px 0 8px; }
@@ -34,10 +36,13 @@ tbody th { color: var(--ink); font-size: inherit; }
 td:last-child, th:last-child { padding-right: 0; }
 .ci { color: var(--soft); font-size: 12.5px; display: block; line-height: 1.3; }
 .big td.num { font-size: 17px; }
+.small { font-size: 13px; } .small th { font-size: 12px; }
+.small th, .small td { padding: 5px 14px 5px 0; }
 figure { margin: 14px 0 22px; }
 figure svg, figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 13.5px; margin-top: 6px; max-width: 60em; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 10px; }
+.row { display: grid; gap: 10px;
+  grid-template-columns: repeat(auto-fit, minmax(var(--least, 220px), 1fr)); }
 .row figure { margin: 0; }
 .row img { width: 100%; border-radius: 3px; background: #000; }
 .example { margin: 18px 0 30px; break-inside: avoid; }
@@ -100,6 +105,7 @@ def table(
     caption: str = "",
     text: Sequence[int] = (0,),
     large: bool = False,
+    small: bool = False,
 ) -> str:
     """A table with its numbers set to the right.
 
@@ -109,6 +115,7 @@ def table(
         caption: Below the table, plain text.
         text: Which columns are text; the first names the row.
         large: Set the numbers larger.
+        small: Set everything smaller, for tables with many columns.
     """
 
     def cell(tag: str, content: str, column: int, attributes: str = "") -> str:
@@ -127,7 +134,7 @@ def table(
         for row in rows
     )
     below = f"<caption>{escape(caption)}</caption>" if caption else ""
-    kind = ' class="big"' if large else ""
+    kind = ' class="big"' if large else ' class="small"' if small else ""
     return (
         f'<div class="scroll"><table{kind}>{below}<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
@@ -138,10 +145,16 @@ class Markup(str):
     """Text that is HTML already."""
 
 
-def number(value: str, interval: str = "") -> Markup:
-    """A number with its interval in small print below."""
-    below = f'<span class="ci">{escape(interval)}</span>' if interval else ""
+def number(value: str, interval: str = "", *, strong: bool = False) -> Markup:
+    """A number with its interval in small print below, set off where it is ``strong``."""
+    told = f"<strong>{escape(interval)}</strong>" if strong else escape(interval)
+    below = f'<span class="ci">{told}</span>' if interval else ""
     return Markup(f"{escape(value)}{below}")
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """A list of sentences, plain text."""
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
 def picture(data: bytes, alt: str, caption: str = "") -> str:
@@ -166,8 +179,9 @@ def vector(svg: str, alt: str, caption: str = "") -> str:
 
 
 def row(*figures: str) -> str:
-    """Pictures side by side where there is room."""
-    return f'<div class="row">{"".join(figures)}</div>'
+    """Pictures side by side where there is room, more than four of them smaller."""
+    style = f' style="--least: {max(140, 1000 // len(figures) - 12)}px"' if len(figures) > 4 else ""
+    return f'<div class="row"{style}>{"".join(figures)}</div>'
 
 
 def legend(*entries: tuple[str, str]) -> str:
