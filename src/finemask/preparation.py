@@ -69,7 +69,7 @@ def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case: 
             case = case.turned(order, flips)
     if settings.spacing_mm:
         case = _resampled(case, settings.spacing_mm)
-    image = _windowed(case.image, settings.window_hu)
+    image = _windowed(case.image, settings)
     offset, gain = normalisation(image, settings)
     return replace(case, image=normalised(image, offset, gain))
 
@@ -256,16 +256,19 @@ def _per_axis(values: Sequence[float], ndim: int) -> tuple[float, ...]:
     return values
 
 
-def _windowed(image: NDArray[np.float32], window_hu: Sequence[float]) -> NDArray[np.float32]:
-    if not window_hu:
+def _windowed(image: NDArray[np.float32], settings: PrepareSettings) -> NDArray[np.float32]:
+    window = settings.window_hu
+    if not window and not settings.window_to_unit:
         return image
-    if len(window_hu) != 2 or window_hu[0] >= window_hu[1]:
+    if len(window) != 2 or window[0] >= window[1]:
         raise UsageError(
             "prepare.window_hu",
-            f"is {tuple(window_hu)}, needs a lower and a higher number",
+            f"is {tuple(window)}, needs a lower and a higher number",
             "write for example -1000,400",
         )
-    return image.clip(*np.array(window_hu, np.float32))
+    low, high = np.array(window, np.float32)
+    image = image.clip(low, high)
+    return (image - low) / (high - low) if settings.window_to_unit else image
 
 
 def _resampled(case: Case, spacing_mm: Sequence[float]) -> Case:

@@ -75,12 +75,14 @@ class PrepareSettings:
         orient: Turn volumes to the canonical axes (superior, anterior, right).
         spacing_mm: Resample to this spacing first; empty keeps the native grid.
         window_hu: Clip to this intensity range first; empty keeps all.
+        window_to_unit: Bring the range to [0, 1], alike for every image.
         normalise: ``zscore`` (mean 0, sd 1 a channel), ``minmax`` (to [0, 1]) or ``none``.
     """
 
     orient: bool = True
     spacing_mm: tuple[float, ...] = ()
     window_hu: tuple[float, ...] = ()
+    window_to_unit: bool = False
     normalise: Literal["zscore", "minmax", "none"] = "zscore"
 
 
@@ -160,6 +162,8 @@ class TrainSettings:
         workers: Processes that make samples; 0 makes them in the training process.
         max_bad_steps: Consecutive non-finite steps before the run stops.
         tensorboard: Write TensorBoard files too.
+        encoder_weights: Public ImageNet file that the method's encoder starts from; empty for
+            random weights. Read once, at the start of a fresh run.
     """
 
     steps: int = 1000
@@ -188,6 +192,7 @@ class TrainSettings:
     workers: int = 0
     max_bad_steps: int = 10
     tensorboard: bool = False
+    encoder_weights: str = ""
 
     def __post_init__(self) -> None:
         at_least_nothing = (

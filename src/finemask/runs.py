@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 
-from finemask.errors import DataError
+from finemask import __version__
+from finemask.errors import DataError, UsageError
+from finemask.io.files import sha256, write_text
 from finemask.methods import Method, Segmenter, create
+from finemask.methods.released import find_released, load_released, released_recipe
 from finemask.recipe import Recipe
-from finemask.training.checkpoint import load_checkpoint, load_weights
+from finemask.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,3 +78,45 @@ def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
         threshold=float(checkpoint.meta["threshold"]),
         meta=checkpoint.meta,
     )
+
+
+def import_released(name: str, weights: str | Path, out: str | Path) -> Run:
+    """Write a run folder around weights that a paper's authors released.
+
+    `finemask predict` and `finemask info` take the folder as they take a trained one.
+    Nothing is downloaded, and nothing in the file is run.
+
+    Args:
+        name: Of the method; `finemask.methods.released` has one file for each.
+        weights: The authors' file, ``.pth`` or ``.safetensors``.
+        out: Run folder to write.
+
+    Raises:
+        DataError: When the file is not the released network.
+        UsageError: When the method has none, or ``out`` is there already.
+
+    Example:
+        >>> import_released("unet", "weights.pth", "run")
+        Traceback (most recent call last):
+        ...
+        finemask.errors.UsageError: method: 'unet' has no released network that is known here; ...
+    """
+    released, weights, out = find_released(name), Path(weights), Path(out)
+    if out.exists():
+        raise UsageError(out, "exists already", "choose another folder")
+    method = load_released(name, weights)
+    meta = {
+        "method": name,
+        "step": 0,
+        "score": None,
+        "metric": "dice",
+        "threshold": 0.5,
+        "window_lr": list(released.window_lr),
+        "lr_spacing_mm": [],
+        "versions": {"finemask": __version__, "torch": torch.__version__},
+        "data_fingerprint": sha256(weights),
+        "source": released.source,
+    }
+    save_checkpoint(out / "checkpoints" / "best", method.state_dict(), meta)
+    write_text(out / "recipe.toml", released_recipe(name).to_toml())
+    return load_run(out)

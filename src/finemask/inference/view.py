@@ -47,12 +47,13 @@ class View:
 
     def to_source_intensities(self, image: Float[ndarray, " c *s"]) -> Float[ndarray, " c *s"]:
         """Undo windowing and normalisation of an image, as far as they can be undone."""
-        original = prepare(self.case, replace(self.settings, normalise="none")).image
+        plain = replace(self.settings, normalise="none", window_to_unit=False)
+        original = prepare(self.case, plain).image
         result = np.empty_like(image)
         for channel, seen, source, target in zip(
             image, self.hr.image, original, result, strict=True
         ):
-            # Normalising is linear, so the extremes before and after give offset and gain.
+            # Both are linear, so the extremes before and after give offset and gain.
             low, span = float(seen.min()), float(np.ptp(seen)) or 1.0
             np.multiply(channel - np.float32(low), float(np.ptp(source)) / span, out=target)
             target += source.min()

@@ -67,13 +67,14 @@ class ScaleAwareConv(nn.Module):
             Features, and one map in [0, 1] a branch, from the smallest reach to the largest.
         """
         maps = torch.sigmoid(self.gates(x))
-        shares = maps.split(1, dim=1)
-        weighed = (b(x) * share for b, share in zip(self.branches, shares, strict=True))
+        pairs = zip(self.branches, maps.split(1, dim=1), strict=True)
         if self.mix is not None:
-            return self.dropout(self.mix(torch.cat(list(weighed), 1))), maps
-        total = next(weighed)
-        for part in weighed:  # one at a time: prediction holds one branch, not four
-            total += part
+            weighed = [branch(x) * share for branch, share in pairs]
+            return self.dropout(self.mix(torch.cat(weighed, 1))), maps
+        first, share = next(pairs)
+        total = first(x) * share
+        for branch, share in pairs:  # prediction holds one branch at a time
+            total += branch(x) * share
         return self.dropout(total), maps
 
 
