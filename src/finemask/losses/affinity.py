@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -59,47 +58,17 @@ def feature_affinity(
         (tensor(0.5000), tensor(0.5000))
     """
     with torch.autocast(a.device.type, enabled=False):
-        u, v = _difference_and_sum(a, b, grid, normalise)
-        if power == 2:
-            return squared_gram_distance(u, v).mean().to(torch.float32)
-        value: Tensor = _AbsoluteGramDistance.apply(u, v)
+        form = _SquaredGramDistance if power == 2 else _AbsoluteGramDistance
+        value: Tensor = form.apply(*(_positions(x, grid, normalise) for x in (a, b)))
         return value.to(torch.float32)
 
 
-def squared_gram_distance(
-    u: Float[Tensor, " b c l"], v: Float[Tensor, " b c l"]
-) -> Float[Tensor, " b"]:
-    """``|A'A - B'B|_F^2 / L^2`` of each sample from C x C matrices alone.
-
-    With U = A - B and V = A + B, ``A'A - B'B = (U'V + V'U) / 2``, and so its
-    squared norm is ``(<UU', VV'> + <UV', (UV')'>) / 2``. The usual expansion
-    into ``|AA'|^2 + |BB'|^2 - 2 |AB'|^2`` subtracts equal numbers when the maps
-    agree and is wrong by more than its value late in training.
-
-    Args:
-        u: A - B.
-        v: A + B.
-    """
-    uu, vv, uv = _gram(u, u), _gram(v, v), _gram(u, v)
-    twice = (uu * vv).sum((1, 2)) + (uv * uv.transpose(1, 2)).sum((1, 2))
-    return twice / (2.0 * u.shape[2] ** 2)
-
-
-def _difference_and_sum(
-    a: Tensor, b: Tensor, grid: Sequence[int] | None, normalise: bool
-) -> tuple[Tensor, Tensor]:
-    """``A - B`` and ``A + B`` by position, in float32 but with the digits of float64.
-
-    Scaled to length 1 in float32, two like vectors would differ by rounding.
-    """
-    a, b = (_positions(x.to(_wide(x)), grid) for x in (a, b))
-    if normalise:
-        a, b = (x * torch.rsqrt((x * x).sum(1, keepdim=True) + 1e-6) for x in (a, b))
-    return (a - b).float(), (a + b).float()
-
-
-def _positions(x: Tensor, grid: Sequence[int] | None) -> Tensor:
-    return (x if grid is None else average_cells(x, grid)).flatten(2)
+def _positions(x: Tensor, grid: Sequence[int] | None, normalise: bool) -> Float[Tensor, " b c l"]:
+    """Features by position, in float64 wherever like vectors would come to differ by rounding."""
+    exact = normalise or grid is not None
+    x = x.to(_wide(x) if exact else torch.promote_types(x.dtype, torch.float32))
+    x = (x if grid is None else average_cells(x, grid)).flatten(2)
+    return x * torch.rsqrt((x * x).sum(1, keepdim=True) + 1e-6) if normalise else x
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -107,48 +76,87 @@ def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
-def _gram(x: Float[Tensor, " b c l"], y: Float[Tensor, " b c l"]) -> Float[Tensor, " b c c"]:
-    """``X Y'``, summed over blocks of positions in float32 and over the blocks in float64."""
-    batch, channels, length = x.shape
-    blocks = -(-length // BLOCK)
-    if blocks > 1:
-        padding = (0, blocks * BLOCK - length)
-        x, y = (
-            F.pad(z, padding).reshape(batch, channels, blocks, BLOCK).transpose(1, 2)
-            for z in (x, y)
+def _difference_and_sum(a: Tensor, b: Tensor) -> Float[Tensor, " b d l"]:
+    """``A - B`` above ``A + B``, each rounded to float32 but once."""
+    batch, channels, length = a.shape
+    both = torch.empty(batch, 2 * channels, length, device=a.device)
+    torch.sub(a, b, out=both[:, :channels])
+    torch.add(a, b, out=both[:, channels:])
+    return both
+
+
+def _gradients(both: Tensor, upstream: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of A and B from those of A - B and A + B."""
+    difference, total = (both * upstream.to(both.dtype)).chunk(2, dim=1)
+    return (total + difference).to(dtype), (total - difference).to(dtype)
+
+
+class _SquaredGramDistance(torch.autograd.Function):
+    """Batch mean of ``|A'A - B'B|_F^2 / L^2`` from C x C matrices alone.
+
+    With U = A - B and V = A + B, ``A'A - B'B = (U'V + V'U) / 2``, and so its
+    squared norm is ``(<UU', VV'> + <UV', VU'>) / 2``. The usual expansion
+    into ``|AA'|^2 + |BB'|^2 - 2 |AB'|^2`` subtracts equal numbers when the maps
+    agree and is wrong by more than its value late in training.
+
+    All three products are blocks of one, W W' with W = [U; V], and the gradient
+    is one more: ``[[VV', VU'], [UV', UU']] W / L^2``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        both = _difference_and_sum(a, b)
+        batch, _, length = both.shape
+        products = sum_of_products(both)
+        uu, uv, vu, vv = (
+            block for half in products.chunk(2, dim=1) for block in half.chunk(2, dim=2)
         )
-    else:
-        x, y = x[:, None], y[:, None]
-    return (x @ y.transpose(2, 3)).to(_wide(x)).sum(1)
+        cells = batch * length**2
+        ctx.save_for_backward(both, torch.cat([torch.cat([vv, vu], 2), torch.cat([uv, uu], 2)], 1))
+        ctx.cells, ctx.dtype = cells, a.dtype
+        return ((uu * vv).sum() + (uv * vu).sum()) / (2 * cells)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        both, swapped = ctx.saved_tensors
+        return _gradients((swapped / ctx.cells).to(both.dtype) @ both, upstream, ctx.dtype)
+
+
+def sum_of_products(x: Float[Tensor, " b c l"]) -> Float[Tensor, " b c c"]:
+    """``X X'``, summed over blocks of positions in float32 and over the blocks in float64."""
+    total = torch.zeros(*x.shape[:2], x.shape[1], dtype=_wide(x), device=x.device)
+    for block in x.split(BLOCK, dim=2):
+        total += block @ block.transpose(1, 2)
+    return total
 
 
 class _AbsoluteGramDistance(torch.autograd.Function):
     """Batch mean of ``sum_ij |A'A - B'B|_ij / L^2``, a few rows of the matrix at a time.
 
-    D = (U'V + V'U) / 2 is symmetric, so the gradients are ``V sign(D) / L^2`` for
-    U and ``U sign(D) / L^2`` for V. They are formed beside the value: going back
-    over the rows would cost the products again, keeping them the L x L memory.
+    D = (U'V + V'U) / 2 = [U; V]'[V; U] / 2 is symmetric, so the gradient for [U; V] is
+    ``[V; U] sign(D) / L^2``. It is formed beside the value: going back over the rows
+    would cost the products again, keeping them the L x L memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, v: Tensor) -> Tensor:
-        batch, _, length = u.shape
-        rows = max(1, ROW_ELEMENTS // (batch * length))
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        both = _difference_and_sum(a, b)
+        swapped = torch.cat(both.chunk(2, dim=1)[::-1], 1)
+        batch, _, length = both.shape
         cells = batch * length**2
-        total = torch.zeros((), dtype=_wide(u), device=u.device)
-        du, dv = torch.empty_like(u), torch.empty_like(v)
-        for start in range(0, length, rows):
-            part = slice(start, start + rows)
-            d = u[..., part].transpose(1, 2) @ v + v[..., part].transpose(1, 2) @ u
+        total = torch.zeros((), dtype=_wide(a), device=a.device)
+        gradient = torch.empty_like(both)
+        for rows in torch.arange(length).split(max(1, ROW_ELEMENTS // (batch * length))):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            d = both[..., part].transpose(1, 2) @ swapped
             total += d.abs().sum(2).to(total.dtype).sum() / (2 * cells)
-            sign = d.sign_().transpose(1, 2)
-            du[..., part] = v @ sign / cells
-            dv[..., part] = u @ sign / cells
-        ctx.save_for_backward(du, dv)
+            gradient[..., part] = swapped @ d.sign_().transpose(1, 2) / cells
+        ctx.save_for_backward(gradient)
+        ctx.dtype = a.dtype
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        du, dv = ctx.saved_tensors
-        return du * upstream.to(du.dtype), dv * upstream.to(dv.dtype)
+        return _gradients(ctx.saved_tensors[0], upstream, ctx.dtype)
