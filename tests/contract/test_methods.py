@@ -12,10 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from finemask.methods import METHODS, Method, Segmenter, create, default_recipe
+from finemask.nn.blocks import ConvBlock
 from finemask.pairs.batches import Batch
 from finemask.recipe import Recipe, Task
 
-TINY = {"width": 4, "depth": 3, "sr_width": 4}
+TINY = {
+    "width": 4,
+    "depth": 3,
+    "sr_width": 4,
+    "channel": 4,
+    "encoder": "resnet18",
+    "encoder_width": 4,
+    "lossnet_width": 2,
+    "lossnet_size": 16,
+}
 """Applied where a method has the option."""
 SIDES = {2: (12, 16), 3: (8, 8, 12)}
 
@@ -49,9 +59,8 @@ def setups() -> Iterator[Setup]:
 
 
 def tiny(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(
-        recipe, config={k: TINY.get(k, value) for k, value in recipe.config.items()}
-    )
+    options = {k: TINY.get(k, value) for k, value in recipe.config.items() if value != "plain"}
+    return dataclasses.replace(recipe, config=options)
 
 
 def build(setup: Setup, seed: int = 0) -> Method:
@@ -80,9 +89,25 @@ def blobs(method: Method, sides: tuple[int, ...], samples: int = 2) -> Batch:
     return Batch(pool(image_hr, task.scale), image_hr, target, guidance)
 
 
+def cancelled_biases(module: nn.Module) -> set[int]:
+    """Biases in front of a norm, which subtracts them again: they are there for released weights,
+    and their gradient is zero but for rounding."""
+    return {
+        id(block.conv.bias)
+        for block in module.modules()
+        if isinstance(block, ConvBlock) and not isinstance(block.norm, nn.Identity)
+    }
+
+
 def total_loss(method: Method, batch: Batch, player: str) -> Tensor:
     weights, parts = method.weights(), method.losses(batch, player)
     return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+
+
+def sides_for(method: Method) -> tuple[int, ...]:
+    """LR sides at which even the coarsest level has several voxels: batch norm needs them."""
+    stride = method.deploy().stride
+    return tuple(max(side, side * stride // 5) for side in SIDES[method.task.dims])
 
 
 @pytest.fixture(params=list(setups()), ids=str)
@@ -97,7 +122,7 @@ def method(setup: Setup) -> Method:
 
 @pytest.fixture
 def batch(method: Method) -> Batch:
-    return blobs(method, SIDES[method.task.dims])
+    return blobs(method, sides_for(method))
 
 
 def test_losses_are_named_scalars_with_weights(method: Method, batch: Batch) -> None:
@@ -112,7 +137,7 @@ def test_losses_are_named_scalars_with_weights(method: Method, batch: Batch) -> 
 
 
 def test_every_weight_learns(method: Method, batch: Batch) -> None:
-    grouped = []
+    grouped, idle = [], cancelled_biases(method)
     for player in method.players:
         method.zero_grad()
         total_loss(method, batch, player).backward()
@@ -121,7 +146,7 @@ def test_every_weight_learns(method: Method, batch: Batch) -> None:
             if id(p) in mine:
                 assert p.grad is not None, name
                 assert bool(p.grad.isfinite().all()), name
-                assert float(p.grad.abs().sum()) > 0, name
+                assert float(p.grad.abs().sum()) > 0 or id(p) in idle, name
         grouped += sorted(mine)
     learnt = sorted(id(p) for p in method.parameters() if p.requires_grad)
     assert sorted(grouped) == learnt, "every weight has one player and one group"
@@ -171,9 +196,10 @@ def test_only_what_inference_needs_is_deployed(method: Method, batch: Batch) -> 
     assert shipped <= whole, "weights are shared, not copied"
     assert (shipped == whole) == (method.dropped == "nothing")
     segmenter(batch.image_lr, batch.guidance).square().sum().backward()
+    idle = cancelled_biases(segmenter)
     for name, p in segmenter.named_parameters():
         assert p.grad is not None, f"{name} ships but plays no part"
-        assert float(p.grad.abs().sum()) > 0, f"{name} ships but plays no part"
+        assert float(p.grad.abs().sum()) > 0 or id(p) in idle, f"{name} ships but plays no part"
 
 
 def test_weights_survive_saving(setup: Setup, method: Method, batch: Batch) -> None:
@@ -237,7 +263,7 @@ def test_thirty_steps_learn_one_image_by_heart(name: str, dims: int, classes: in
     torch.manual_seed(0)
     recipe = default_recipe(name, Task(dims, 1, classes, (2,)))
     method = create(tiny(recipe))
-    batch = blobs(method, SIDES[dims], samples=1)
+    batch = blobs(method, sides_for(method), samples=1)
     optimisers = {
         player: torch.optim.Adam(
             [p for group in method.parameter_groups(player) for p in group.parameters], 1e-2
@@ -253,6 +279,9 @@ def test_thirty_steps_learn_one_image_by_heart(name: str, dims: int, classes: in
             optimiser.step()
             if player == method.players[0]:
                 course.append(loss.item())
+    with torch.no_grad():
+        for _ in range(20):  # batch norm's averages catch up with the last weights
+            total_loss(method, batch, method.players[0])
     found = method.deploy().eval().probs(batch.image_lr, batch.guidance) > 0.5
     truth = batch.target > 0.5
     both, sizes = (found & truth).flatten(2).sum(2), (found.long() + truth).flatten(2).sum(2)

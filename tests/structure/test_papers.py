@@ -11,7 +11,7 @@ import finemask
 from finemask.methods import METHODS
 
 PACKAGE = Path(finemask.__file__).parent
-EQUATIONS = {"dsrl": range(1, 6), "sasrnet": range(1, 9)}
+EQUATIONS = {"dsrl": range(1, 6), "sasrnet": range(1, 9), "pranet": range(1, 4)}
 """Numbered equations of the papers whose methods have landed."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.methods.dsrl import DSRL
+from finemask.methods.pranet import PraNet
 from finemask.methods.sasrnet import SASRNet
 from finemask.methods.unet import UNet
 from finemask.recipe import Recipe, Task
@@ -17,6 +18,7 @@ METHODS: dict[str, type[Method]] = {
     "unet": UNet,
     "dsrl": DSRL,
     "sasrnet": SASRNet,
+    "pranet": PraNet,
 }
 
 __all__ = [
