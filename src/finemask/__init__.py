@@ -25,6 +25,7 @@ _HOMES = {
     "prepare": "finemask.preparation",
     "to_grid": "finemask.preparation",
     "make_pair": "finemask.pairs.degradation",
+    "soften": "finemask.annotation.cohort",
     "METHODS": "finemask.methods",
     "train": "finemask.training.loop",
     "load_run": "finemask.runs",

@@ -27,14 +27,17 @@ LAYERS = {
     1: ("io", "datasets", "softmask", "preparation"),
     2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),
-    4: ("training", "runs", "inference", "evaluation", "report", "demo", "info", "comparison"),
+    4: (
+        *("training", "runs", "inference", "evaluation", "report", "demo", "info", "comparison"),
+        "annotation",
+    ),
     5: ("cli", "__main__"),
 }
 LEVEL = {module: level for level, modules in LAYERS.items() for module in modules}
 WITHOUT_TORCH = {
     *("errors", "geometry", "case", "masks", "recipe", "progress"),
     *("io", "datasets", "softmask", "preparation"),
-    *("metrics", "evaluation", "report"),
+    *("metrics", "evaluation", "report", "annotation"),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -151,7 +151,13 @@ def read_marks(path: str | Path) -> MarkTable:
             found.append(read(_Row(path, number, values)))
         except DataError as error:
             problems.append(error)
-    return MarkTable(tuple(_numbered(found)), tuple(problems))
+    numbered: dict[tuple[str, int | None, str], MarkedLesion] = {}
+    for row in _numbered(found):
+        key = row.case, row.slice, row.lesion
+        if (twin := numbered.setdefault(key, row)) is not row:
+            what = f"is lesion {row.lesion} as is {twin.where.removeprefix(f'{path} ')}"
+            problems.append(DataError(row.where, what, "number the lesions of a case"))
+    return MarkTable(tuple(numbered.values()), tuple(problems))
 
 
 def _numbered(rows: Sequence[MarkedLesion]) -> Iterator[MarkedLesion]:

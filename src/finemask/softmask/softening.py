@@ -24,7 +24,13 @@ from finemask.softmask.grabcut import rough_mask, surroundings
 from finemask.softmask.grids import finer, finer_mask, neighbourhood, to_unit
 from finemask.softmask.matting import EPSILON, soft_mask
 from finemask.softmask.recist import Mark, ellipse
-from finemask.softmask.trimap import LESION, UNKNOWN, trimap_from_mask, trimap_from_readers
+from finemask.softmask.trimap import (
+    LESION,
+    UNKNOWN,
+    lesion_radius,
+    trimap_from_mask,
+    trimap_from_readers,
+)
 
 Method = Literal["matting", "dilation", "resampling", "mean"]
 METHODS = ("matting", "dilation", "resampling", "mean")
@@ -205,7 +211,10 @@ def soften_mark(
         soft = _baseline(coarse, fine, settings, steps)
         return window, Softened(soft, None, expected, flags)
     times = work // scale
-    radius = None if settings.radius is None else settings.radius * times
+    if settings.radius is None:  # the band covers what the grid of the cut leaves open, too
+        radius = float(max(lesion_radius(rough, (1.0, 1.0)), 1 + round(work / zoom / 2)))
+    else:
+        radius = settings.radius * times
     trimap = trimap_from_mask(rough, radius, steps)
     soft = soft_mask(finer(unit, (work, work)), trimap, settings.epsilon, steps)
     soft, shares = block_mean(soft, (times, times)), block_mean(trimap, (times, times))
