@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 MOST_LINES = 10
-"""Failed cases that ``evaluate`` names on the terminal; its files name them all."""
+"""Failed cases that a command names on the terminal; its files name them all."""
 INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
 
@@ -46,6 +46,19 @@ class Grid(StrEnum):
 class Mode(StrEnum):
     native = "native"
     matched = "matched"
+
+
+class Origin(StrEnum):
+    mask = "mask"
+    raters = "raters"
+    recist = "recist"
+
+
+class Softener(StrEnum):
+    matting = "matting"
+    dilation = "dilation"
+    resampling = "resampling"
+    mean = "mean"
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
@@ -144,6 +157,77 @@ def check(
 
 
 @app.command()
+def soften(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A data set; for marks, also images alone.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Data set to write.")],
+    origin: Annotated[Origin, typer.Option("--from", help="What readers left on the images.")],
+    marks: Annotated[
+        Path | None,
+        typer.Option(help="Table of RECIST marks; recist.csv or DL_info.csv if not given."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Class to soften, of several.")] = None,
+    method: Annotated[
+        Softener, typer.Option(help="matting, or a baseline; mean is of several readers.")
+    ] = Softener.matting,
+    scale: Annotated[
+        str | None, typer.Option(help="Voxels of the new grid for each voxel: 4, or 1x2x2.")
+    ] = None,
+    radius: Annotated[
+        float | None,
+        typer.Option(help="Half of the unknown band, in new voxels; by lesion size if not given."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Noise that matting forgives; 1e-4 if not given.")
+    ] = None,
+    window: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Intensities (HU) that are black and white."),
+    ] = None,
+    crop: Annotated[
+        int, typer.Option(help="Cut a square of this side round each mark; 0: whole slices.")
+    ] = 0,
+    trimaps: Annotated[bool, typer.Option("--trimap", help="Write the trimaps too.")] = False,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make Soft Masks of masks, readers or RECIST marks."""
+    from finemask.annotation.cohort import soften as soften_data
+
+    given = {"epsilon": epsilon, "scale": read_numbers("--scale", scale), "window": window}
+    made = soften_data(
+        source,
+        out,
+        origin.value,
+        marks=marks,
+        label=label,
+        method=method.value,
+        radius=radius,
+        crop=crop,
+        trimaps=trimaps,
+        jobs=jobs,
+        resume=resume,
+        overwrite=overwrite,
+        progress=_progress(),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    for failure in made.outcome.failures[:MOST_LINES]:
+        _complain(failure)
+    if (more := len(made.outcome.failures) - MOST_LINES) > 0:
+        print(f"error: {source}: and {more} more; see failures.csv in {out}", file=sys.stderr)
+    print(made.text())
+    if made.rows:
+        print(
+            f"look at: {out / 'contact_sheet_001.png'}\n"
+            f"next: finemask train {out} --set pairs.target=soft --out RUN"
+        )
+    if made.outcome.exit_code:
+        raise typer.Exit(made.outcome.exit_code)
+
+
+@app.command()
 def train(
     data: Annotated[Path, typer.Argument(help="A data set in any layout.")],
     out: Out,
@@ -164,6 +248,9 @@ def train(
     devices: Annotated[int, typer.Option(help="Processes or GPUs.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed, ...")] = None,
+    encoder_weights: Annotated[
+        Path | None, typer.Option(help="Public ImageNet file that the encoder starts from.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="A splits.json, or a named split.")] = None,
     fold: Annotated[str | None, typer.Option(metavar="K/N", help="Fold K of N.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
@@ -189,6 +276,7 @@ def train(
         recipe=recipe,
         settings=[*(settings or ()), *changes],
         scale=read_numbers("--scale", scale),
+        encoder_weights=encoder_weights,
         split=split,
         fold=read_fold(fold),
         resume=resume,
@@ -223,6 +311,9 @@ def predict(
     ] = None,
     probs: Annotated[bool, typer.Option("--probs", help="Write probabilities too.")] = False,
     sr: Annotated[bool, typer.Option("--sr", help="Write the super-resolved image too.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write what the mask was made from (sasrnet).")
+    ] = False,
     format: Annotated[str | None, typer.Option(help="png, nifti, mha or nrrd.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the run's own.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 4GB.")] = None,
@@ -244,6 +335,7 @@ def predict(
         part=part,
         probs=probs,
         sr=sr,
+        explain=explain,
         format=format,
         threshold=threshold,
         max_memory_bytes=memory,
@@ -261,10 +353,16 @@ def predict(
 
 @app.command()
 def evaluate(
-    pred: Annotated[Path, typer.Argument(help="Folder or manifest of masks, ours or not.")],
+    pred: Annotated[Path, typer.Argument(help="Folder or manifest of masks or maps, ours or not.")],
     truth: Annotated[Path, typer.Argument(help="Folder of masks, or a data set.")],
     out: Out,
-    protocol: Annotated[str, typer.Option(help="Which metrics.")] = "segmentation",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Which metrics: segmentation; polyp_pranet or polyp_m2snet for grey maps "
+            "(with _raw: not stretched); layers."
+        ),
+    ] = "segmentation",
     size_edges: Annotated[
         str | None, typer.Option(help="Edges of the lesion size groups, e.g. 4,10 (mm or px).")
     ] = None,

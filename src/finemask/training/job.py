@@ -188,6 +188,7 @@ def save(
         "threshold": at.threshold,
         "window_lr": at.window,
         "lr_spacing_mm": at.lr_spacing_mm,
+        "equipment": at.equipment,
         "versions": {"finemask": __version__, "torch": torch.__version__},
         "data_fingerprint": job.fingerprint,
     }

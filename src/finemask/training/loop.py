@@ -48,6 +48,7 @@ from finemask.training.log import Log
 from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_factor, share_done
 from finemask.training.setup import (
     extended,
+    fill_encoder,
     make_fabric,
     make_loader,
     make_optimiser,
@@ -65,6 +66,7 @@ def train(
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     scale: Sequence[int] | None = None,
+    encoder_weights: str | Path | None = None,
     split: str | Path | None = None,
     fold: tuple[int, int] | None = None,
     resume: bool = False,
@@ -84,6 +86,7 @@ def train(
             method's defaults.
         settings: ``key=value`` changes, applied last.
         scale: HR voxels for each LR voxel, one number or one an axis.
+        encoder_weights: Public ImageNet file that the method's encoder starts from.
         split: A ``splits.json`` to use instead of making one.
         fold: ``(k, n)``: fold ``k`` of ``n``, counted from 1.
         resume: Continue the run in ``out``; its recipe and split are kept.
@@ -104,14 +107,14 @@ def train(
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     fingerprint = dataset.fingerprint()
     if resume:
-        if method or recipe or scale or split or fold:
+        if method or recipe or scale or encoder_weights or split or fold:
             raise UsageError(out, "keeps its recipe and split when resumed", "leave them out")
         resolved = extended(Recipe.load(out / "recipe.toml"), settings)
         parts = Split.load(out / "splits.json")
         if parts.fingerprint != fingerprint:
             raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
     else:
-        resolved = resolve_recipe(dataset, method, recipe, settings, scale)
+        resolved = resolve_recipe(dataset, method, recipe, settings, scale, encoder_weights)
         if split:
             parts = replace(Split.load(Path(split)), fingerprint=fingerprint)
             parts.verify(dataset)
@@ -120,7 +123,10 @@ def train(
     if not parts.train:
         raise UsageError(dataset.root, "has no training cases in this split", "change the split")
     # Whatever can be wrong with the recipe or the machine is found before anything is written.
-    create(resolved)
+    trial = create(resolved)
+    trial.equip()
+    if not resume:
+        fill_encoder(trial, resolved)
     bound_in_steps(resolved.train, len(parts.train), devices)
     fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
@@ -160,6 +166,9 @@ def run_training(fabric: Fabric, job: Job) -> None:
     recipe, settings = job.recipe, job.recipe.train
     torch.manual_seed(settings.seed)
     method = create(recipe).to(fabric.device)
+    equipment = method.equip()
+    if not (job.out / "checkpoints").exists():
+        equipment |= fill_encoder(method, recipe)
     optimisers = {player: make_optimiser(method, player, settings) for player in method.players}
     averaged = copy.deepcopy(method) if settings.ema else method
     samples = read_samples(job, method)
@@ -168,7 +177,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     rhythm = Rhythm(settings, total_steps)
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
     at.window = [s // f for s, f in zip(samples.crop, recipe.task.scale, strict=True)]
-    at.lr_spacing_mm = lr_spacing_range(samples)
+    at.lr_spacing_mm, at.equipment = lr_spacing_range(samples), at.equipment | equipment
     batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
 
     model, *wrapped = fabric.setup(method, *optimisers.values())

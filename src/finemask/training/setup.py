@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from finemask.datasets import Dataset
 from finemask.errors import UsageError
+from finemask.io.files import sha256
 from finemask.methods import METHODS, Method, default_recipe
+from finemask.nn.encoders.released import load_released
 from finemask.pairs.batches import PairDataset, collate
 from finemask.recipe import Recipe, Task, TrainSettings, find_recipe
 from finemask.strict import build, read_toml
@@ -29,10 +31,12 @@ def resolve_recipe(
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     scale: Sequence[int] | None = None,
+    encoder_weights: str | Path | None = None,
 ) -> Recipe:
     """The complete recipe: method's defaults, then the file, then the settings.
 
-    The data set decides dimension, channels and classes.
+    The data set decides dimension, channels and classes. A file of weights is
+    named from the root, so that the recipe repeats the run from any folder.
     """
     given: Mapping[str, Any] = {}
     if isinstance(recipe, Recipe):
@@ -57,7 +61,10 @@ def resolve_recipe(
         if section in ("method", "task"):
             continue
         base[section] = {**base[section], **values} if section in base else values
-    return Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+    resolved = Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+    file = encoder_weights or resolved.train.encoder_weights
+    absolute = str(Path(file).absolute()) if file else ""
+    return replace(resolved, train=replace(resolved.train, encoder_weights=absolute))
 
 
 def extended(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -98,6 +105,29 @@ def make_fabric(recipe: Recipe, accelerator: str, devices: int) -> Fabric:
             f"cannot be had ({error})",
             "try --devices 1 --accelerator cpu",
         ) from error
+
+
+def fill_encoder(method: Method, recipe: Recipe) -> dict[str, str]:
+    """Start the method's encoder from the public file that the recipe names, if it names one.
+
+    Returns:
+        The file and its checksum, for the run's record.
+
+    Raises:
+        UsageError: When the method has no encoder with public weights.
+        DataError: When the file does not fit it.
+    """
+    if not recipe.train.encoder_weights:
+        return {}
+    encoder, path = method.public_encoder(), Path(recipe.train.encoder_weights)
+    if encoder is None:
+        raise UsageError(
+            "train.encoder_weights",
+            f"names a file, but {recipe.method} as configured has no encoder with public weights",
+            "leave it out, or use a method that has one (unet with config.encoder=resnet34)",
+        )
+    load_released(encoder, path)
+    return {"encoder": f"{path} (sha256 {sha256(path)})"}
 
 
 def make_optimiser(method: Method, player: str, settings: TrainSettings) -> optim.Optimizer:

@@ -42,6 +42,7 @@ class Standing:
     loss: float | None = None
     window: list[int] = field(default_factory=list)
     lr_spacing_mm: list[list[float]] = field(default_factory=list)
+    equipment: dict[str, str] = field(default_factory=dict)
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]
