@@ -14,17 +14,16 @@ Errata of paper 001, section III-A:
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped
 from numpy import ndarray
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 
-from finemask.masks import Spacing, as_spacing
+from finemask.masks import Spacing, as_spacing, bounding_box
+from finemask.softmask.system import solve
 from finemask.softmask.trimap import BACKGROUND, LESION, UNKNOWN
+from finemask.softmask.windows import gather_windows
 
 EPSILON = 1e-4
 """Suits the noise of a CT window scaled to [0, 1]."""
@@ -69,51 +68,101 @@ def soft_mask(
         >>> soft_mask(image, trimap, epsilon=1e-9)[2].round(3)
         array([0. , 0. , 0.5, 1. , 1. ], dtype=float32)
     """
-    trimap = np.asarray(trimap, np.float32)
+    trimap = _checked_trimap(trimap)
+    image = _checked_image(image, trimap.shape)
+    spacing = as_spacing(1.0 if spacing_mm is None else spacing_mm, trimap.ndim)
+    if not 0 < epsilon < np.inf or radius < 1:
+        raise ValueError(f"epsilon and radius must be positive, got {epsilon} and {radius}")
+    unknown = trimap == UNKNOWN
+    if unknown.all() or not unknown.any():
+        return trimap.copy()
+    # A volume of one slice is a picture.
+    axes = [axis for axis, n in enumerate(trimap.shape) if n > 1]
+    shape = [trimap.shape[axis] for axis in axes]
+    steps = [spacing[axis] / min(spacing[a] for a in axes) for axis in axes]
+    alpha = trimap.reshape(shape).copy()
+    _fill(alpha, image.reshape(-1, *shape), epsilon, radius, steps)
+    return alpha.reshape(trimap.shape)
+
+
+def _fill(
+    alpha: Float32[ndarray, " *s"],
+    image: Float[ndarray, " c *s"],
+    epsilon: float,
+    radius: int,
+    steps: Sequence[float],
+) -> None:
+    """Replace every 0.5 of a trimap, in place.
+
+    The windows of a picture lie wholly within it. Those of a volume are cut off
+    where it ends: else its first and last slice would have none of their own.
+    So are windows along an axis that is shorter than they are.
+    """
+    unknown = alpha == UNKNOWN
+    reach = 2 * radius  # the farthest voxel that shares a window with another
+    box = tuple(
+        slice(max(s.start - reach, 0), min(s.stop + reach, n))
+        for s, n in zip(bounding_box(unknown) or (), alpha.shape, strict=True)
+    )
+    crop = alpha[box]
+    whole = [alpha.ndim < 3 and n > reach for n in alpha.shape]
+    frame = tuple(slice(reach, reach + n) for n in crop.shape)
+    grid = [n + 2 * reach for n in crop.shape]
+    colours = np.zeros((len(image), *grid))
+    colours[(slice(None), *frame)] = image[(slice(None), *box)]
+    open_ = np.zeros(grid, bool)
+    open_[frame] = unknown[box]
+    known = np.zeros(grid)
+    known[frame] = np.where(unknown[box], 0, crop)
+    inside = np.zeros(grid, bool)
+    inside[frame] = True
+    room = tuple(
+        slice(f.start + radius * w, f.stop - radius * w) for f, w in zip(frame, whole, strict=True)
+    )
+    centres = np.zeros(grid, bool)
+    centres[room] = _touching(open_, radius)[room]
+    windows = gather_windows(
+        colours, centres, epsilon, radius, steps, None if all(whole) else inside
+    )
+    try:
+        solved = solve(windows, open_, known, radius)
+    except ArithmeticError as error:
+        raise ValueError(f"epsilon = {epsilon:g} is too small for this image; raise it") from error
+    crop[...] = np.clip(solved[frame], BACKGROUND, LESION)
+
+
+def _touching(unknown: Bool[ndarray, " *s"], radius: int) -> Bool[ndarray, " *s"]:
+    """Where a window holds an unknown voxel."""
+    for axis in range(unknown.ndim):
+        source = np.moveaxis(unknown, axis, 0)
+        unknown = unknown.copy()
+        spread = np.moveaxis(unknown, axis, 0)
+        for shift in range(1, radius + 1):
+            spread[shift:] |= source[:-shift]
+            spread[:-shift] |= source[shift:]
+    return unknown
+
+
+def _checked_trimap(trimap: Shaped[ndarray, "..."]) -> Float32[ndarray, " *s"]:
+    trimap = np.asarray(trimap)
     if trimap.ndim not in (2, 3):
         raise ValueError(f"a trimap is 2-D or 3-D, got shape {trimap.shape}")
-    if not np.isin(trimap, (BACKGROUND, UNKNOWN, LESION)).all():
-        raise ValueError("a trimap holds 0, 0.5 and 1 only; see finemask.softmask.trimap")
+    certain = (trimap == BACKGROUND) | (trimap == LESION)
+    if not (certain | (trimap == UNKNOWN)).all():
+        raise ValueError("a trimap holds only 0, 0.5 and 1; make it with trimap_from_mask")
+    return trimap.astype(np.float32)
+
+
+def _checked_image(
+    image: Shaped[ndarray, "..."], shape: tuple[int, ...]
+) -> Float[ndarray, " c *s"]:
     image = np.asarray(image)
+    if image.shape == shape:
+        image = image[None]
+    if image.shape[1:] != shape:
+        raise ValueError(f"image has shape {image.shape}, needs {shape} or (channels, *{shape})")
     if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"image must be of floats in about [0, 1], got {image.dtype}; scale it")
-    image = np.asarray(image, np.float64)
-    image = image[None] if image.ndim == trimap.ndim else image
-    if image.shape[1:] != trimap.shape:
-        raise ValueError(f"image has shape {image.shape}, trimap {trimap.shape}; grids must agree")
+        raise ValueError(f"image holds {image.dtype}, needs floats; scale it to [0, 1]")
     if not np.isfinite(image).all():
-        raise ValueError("image has voxels that are not finite; fill them")
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, got {epsilon}")
-    as_spacing(1.0 if spacing_mm is None else spacing_mm, trimap.ndim)
-    unknown = trimap.ravel() == UNKNOWN
-    if not unknown.any() or unknown.all():
-        return trimap
-    matrix = _matting_laplacian(image, epsilon, radius).tocsr()[unknown]
-    alpha = trimap.ravel().astype(np.float64)
-    alpha[unknown] = spsolve(matrix[:, unknown].tocsc(), -matrix[:, ~unknown] @ alpha[~unknown])
-    return np.clip(alpha, 0, 1).astype(np.float32).reshape(trimap.shape)
-
-
-def _matting_laplacian(
-    image: Shaped[ndarray, " c *s"], epsilon: float, radius: int
-) -> sparse.csr_matrix:
-    shape: Sequence[int] = image.shape[1:]
-    index = np.arange(np.prod(shape)).reshape(shape)
-    radii = [min(radius, (n - 1) // 2) for n in shape]
-    centres = index[tuple(slice(r, n - r) for r, n in zip(radii, shape, strict=True))].ravel()
-    strides = [int(np.prod(shape[a + 1 :])) for a in range(len(shape))]
-    offsets = [
-        sum(o * s for o, s in zip(offset, strides, strict=True))
-        for offset in itertools.product(*[range(-r, r + 1) for r in radii])
-    ]
-    members = centres[:, None] + np.array(offsets)
-    colours = np.moveaxis(image.reshape(len(image), -1)[:, members], 0, -1)
-    d = colours - colours.mean(1, keepdims=True)
-    size = len(offsets)
-    covariance = np.einsum("kmc,kmd->kcd", d, d) / size
-    covariance += epsilon / size * np.eye(len(image))
-    blocks = np.eye(size) - (1 + d @ np.linalg.inv(covariance) @ d.transpose(0, 2, 1)) / size
-    rows = np.repeat(members, size, axis=1).ravel()
-    columns = np.tile(members, (1, size)).ravel()
-    return sparse.coo_matrix((blocks.ravel(), (rows, columns)), (index.size,) * 2).tocsr()
+        raise ValueError("image holds values that are not finite; replace them")
+    return image
