@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from finemask.metrics import Comparison, Confusion
-from finemask.metrics.scores import Score, group_by_size, pooled, score, score_failure, summarise
+from finemask.metrics.scores import (
+    Score,
+    group_by_size,
+    mean_curves,
+    pooled,
+    score,
+    score_failure,
+    summarise,
+)
 
 
 def of_size(size: float, dice: float = 0.5, group: str = "p", **more) -> Score:
@@ -78,6 +86,30 @@ def test_undefined_values_are_counted_with_their_reason() -> None:
     }  # fmt: skip
     assert table["empty"]["n"] == 0
     assert set(table) == {"all", "<2.5", ">=2.5", "empty"}
+
+
+def test_the_maximum_is_that_of_the_mean_curve_and_not_the_mean_of_the_maxima() -> None:
+    early, late = np.zeros(256), np.zeros(256)
+    early[51], late[204] = 1, 0.5
+    scores = [of_size(1, curves={"e_256": early}), of_size(2, curves={"e_256": late}), of_size(3)]
+    assert mean_curves(scores) == {
+        "lesion": {
+            "e_256": {
+                "n": 2,
+                "mean": pytest.approx(0.75 / 256),
+                "max": 0.5,
+                "threshold_at_max": pytest.approx(0.2),
+            }
+        }
+    }
+
+
+def test_a_failed_case_pulls_the_curve_down() -> None:
+    compared = Comparison(square(0), square(8), (1.0, 1.0))
+    failed = score_failure(compared, ("dice_256",), ("dice_256",), **NAMES)
+    assert failed.values["dice_256"] == 0
+    perfect = of_size(8, curves={"dice_256": np.ones(256)})
+    assert mean_curves([failed, perfect])["lesion"]["dice_256"]["max"] == 0.5
 
 
 def test_pooled_values_add_voxels_first() -> None:

@@ -16,6 +16,13 @@ def test_undefined_values_are_left_out_and_counted_out() -> None:
     assert result.sd == pytest.approx(np.std([0.2, 0.4, 0.9], ddof=1))
 
 
+def test_a_clip_of_many_frames_weighs_as_much_as_a_short_one() -> None:
+    result = spread([0.9, 0.9, 0.9, 0.1, math.nan], ["long", "long", "long", "short", "lost"])
+    assert (result.n, result.groups) == (4, 2)
+    assert result.mean == pytest.approx(0.7)
+    assert result.group_mean == pytest.approx(0.5)
+
+
 def test_nothing_defined() -> None:
     result = spread([math.nan, math.inf])
     assert result.n == 0

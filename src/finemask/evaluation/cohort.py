@@ -20,6 +20,7 @@ import numpy as np
 from finemask import __version__
 from finemask.datasets.listing import few
 from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.evaluation.comparisons import check_dimensions, compare, predicted_classes
 from finemask.evaluation.matching import (
     Predicted,
     Truth,
@@ -28,8 +29,6 @@ from finemask.evaluation.matching import (
     find_predictions,
     find_truths,
     nearest_names,
-    read_predicted_probs,
-    read_prediction,
     read_super_resolved,
     single_files,
 )
@@ -52,6 +51,7 @@ from finemask.metrics.scores import (
     Score,
     SizeGroups,
     group_by_size,
+    mean_curves,
     pooled,
     score,
     score_failure,
@@ -81,16 +81,18 @@ def evaluate(
     Files are matched by name. ``<case>_probs``, or ``<case>_probs_<class>`` for every
     class, beside a mask gives the mean absolute error of the probabilities (``mae``;
     ``mae_mask`` is that of the mask), ``<case>_sr`` the quality of the super-resolved image.
+    Protocols of maps score ``<case>_probs`` if there is one, else the file ``<case>`` itself as
+    a grey map, and never resize it.
 
     Args:
-        pred: Folder of masks, a table with ``case,mask``, or one mask.
+        pred: Folder of masks (or maps), a table with ``case,mask``, or one file.
         truth: Data set, folder of masks, a table with ``case,mask``, or one mask.
         out: Folder for ``cases.csv``, ``summary.json``, ``report.html`` and, when
             there is one to tell of, ``failures.csv``; ``None`` writes nothing.
         protocol: A name of ``finemask.metrics.PROTOCOLS``.
         size_edges: Diameters between the size groups, in mm (px where spacing is
             unknown); the tertiles of the true lesions if not given.
-        group: Column of the truth's manifest that names the patient.
+        group: Column of the truth's manifest that names the patient, or the clip of a video.
         images: Folder of images for the report, where ``truth`` holds masks only.
         cases: Only these cases, for example the test part of a split.
         overwrite: Replace files of an earlier evaluation.
@@ -115,7 +117,7 @@ def evaluate(
     truths = find_truths(
         truth, images=Path(images) if images is not None else None, group=group, cases=cases
     )
-    predictions = _match(pred, truth, truths)
+    predictions = _match(pred, truth, truths, chosen)
     results = [
         _score_case(pred, truth, case, predictions.get(case.name), truths.labels, chosen)
         for case in progress(list(truths.cases.values()), "evaluating")
@@ -179,6 +181,7 @@ def _summarise(
             ).values()
         },
         "pooled": pooled(scores),
+        "curves": mean_curves(scores),
     }
 
 
@@ -205,9 +208,9 @@ def _refuse_existing(out: Path) -> None:
             )
 
 
-def _match(pred: Path, truth: Path, truths: Truths) -> dict[str, Predicted]:
+def _match(pred: Path, truth: Path, truths: Truths, protocol: Protocol) -> dict[str, Predicted]:
     """Predictions by the name of the case they belong to; some must match."""
-    predictions = find_predictions(pred, truths)
+    predictions = find_predictions(pred, truths, of_maps=protocol.of_maps)
     if (only := single_files(pred, truth)) is not None:
         return {only: next(iter(predictions.values()))}
     if not set(predictions) & set(truths.cases):
@@ -246,6 +249,7 @@ def _score_case(
             for label in labels
         ]
         return _Result(rows, [Failure(case.name, error, truth_root)])
+    check_dimensions(case.name, truth, protocol)
     try:
         if predicted is None:
             raise DataError(
@@ -270,20 +274,16 @@ def _score_classes(
     labels: Mapping[str, int],
     protocol: Protocol,
 ) -> list[Score]:
-    classes = read_prediction(predicted.mask, labels, truth)
-    probs = read_predicted_probs(predicted.probs, len(labels), truth) if predicted.probs else None
     return [
         score(
-            Comparison(
-                classes == k,
-                truth.classes == k,
-                truth.geometry.spacing,
-                probs[k - 1] if probs is not None else None,
-            ),
+            comparison,
             protocol.metrics,
+            protocol.curves,
             case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
         )
-        for k, label in enumerate(labels, start=1)
+        for label, comparison in zip(
+            labels, compare(predicted, truth, labels, protocol), strict=True
+        )
     ]  # fmt: skip
 
 
@@ -296,6 +296,7 @@ def _score_nothing(
         score_failure(
             Comparison(nothing, truth.classes == k, truth.geometry.spacing),
             protocol.metrics,
+            protocol.curves,
             case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
         )
         for k, label in enumerate(labels, start=1)
@@ -348,7 +349,9 @@ def _write(
 
     def load(name: str) -> tuple[Truth, Any]:
         truth = truths.cases[name].read()
-        return truth, read_prediction(predictions[name].mask, truths.labels, truth)
+        return truth, predicted_classes(
+            predictions[name], truth, truths.labels, evaluation.protocol
+        )
 
     page = evaluation_page(evaluation, load, tuple(truths.labels))
     write_text(out / "report.html", page, overwrite=True)

@@ -127,11 +127,16 @@ def find_truths(
     return found
 
 
-def find_predictions(pred: Path, truths: Truths) -> dict[str, Predicted]:
+def find_predictions(pred: Path, truths: Truths, *, of_maps: bool = False) -> dict[str, Predicted]:
     """List predicted masks by case, each with its probabilities and super-resolved image.
 
     ``<case>_probs``, ``<case>_probs_<class>`` and ``<case>_sr`` go with the mask of a
     case, whether that mask is there or only its truth; a file named as a truth is a mask.
+
+    Args:
+        pred: Folder of masks, a table with ``case,mask``, or one mask.
+        truths: Names of the cases and classes.
+        of_maps: Probabilities without a mask are a prediction too.
 
     Raises:
         DataError: When there is none, or two for one case.
@@ -147,11 +152,18 @@ def find_predictions(pred: Path, truths: Truths) -> dict[str, Predicted]:
         if (owner := _owner(name, known)) is not None:
             sides.setdefault(owner, {})[name.removeprefix(owner)] = files[name]
     beside = {path for ends in sides.values() for path in ends.values()}
-    return {
-        name: _with_sides(path, sides.get(name, {}), list(truths.labels))
+    labels = list(truths.labels)
+    found = {
+        name: _with_sides(path, sides.get(name, {}), labels)
         for name, path in files.items()
         if path not in beside
     }
+    if of_maps:
+        for name in sides.keys() - found.keys():
+            alone = _with_sides(next(iter(sides[name].values())), sides[name], labels)
+            if alone.probs:
+                found[name] = alone
+    return found
 
 
 def _owner(name: str, known: Collection[str]) -> str | None:

@@ -95,6 +95,9 @@ class Evaluation:
                 undefined = sum(all_sizes["undefined"].values())
                 rows.append((label, metric, _short(all_sizes["mean"]), interval,
                              str(all_sizes["n"]), str(undefined or "")))  # fmt: skip
+        for label, curves in self.summary["curves"].items():
+            for name, told in curves.items():
+                rows.append((label, f"{name}_max", _short(told["max"]), "", str(told["n"]), ""))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
         counts = f"{self.scored} scored, {self.failed} failed of {self.scored + self.failed}"

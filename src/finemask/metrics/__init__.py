@@ -7,8 +7,10 @@
 (1.0, 0.0)
 """
 
+from finemask.metrics.edges import EdgeRows, edge_rows, med_column, med_nearest_sym
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.lesions import components, equivalent_diameter_mm
+from finemask.metrics.maps import grey_levels, minmax
 from finemask.metrics.overlap import (
     Confusion,
     confusion,
@@ -19,8 +21,17 @@ from finemask.metrics.overlap import (
     sensitivity,
     specificity,
 )
-from finemask.metrics.protocols import METRICS, PROTOCOLS, Comparison, Metric, Protocol
+from finemask.metrics.protocols import (
+    CURVES,
+    METRICS,
+    PROTOCOLS,
+    Comparison,
+    Curve,
+    Metric,
+    Protocol,
+)
 from finemask.metrics.statistics import Spread, bootstrap_interval, spread
+from finemask.metrics.structure import dice_soft, iou_half, s_measure, weighted_f
 from finemask.metrics.surface import (
     SurfaceDistances,
     assd,
@@ -30,12 +41,17 @@ from finemask.metrics.surface import (
     hd100,
     surface_distances,
 )
+from finemask.metrics.thresholds import Cuts, cut_adaptively, cut_everywhere, e_measure_adaptive
 
 __all__ = [
+    "CURVES",
     "METRICS",
     "PROTOCOLS",
     "Comparison",
     "Confusion",
+    "Curve",
+    "Cuts",
+    "EdgeRows",
     "Metric",
     "Protocol",
     "Spread",
@@ -44,19 +60,31 @@ __all__ = [
     "bootstrap_interval",
     "components",
     "confusion",
+    "cut_adaptively",
+    "cut_everywhere",
     "dice",
+    "dice_soft",
+    "e_measure_adaptive",
+    "edge_rows",
     "equivalent_diameter_mm",
+    "grey_levels",
     "hd95",
     "hd95_max",
     "hd95_medpy",
     "hd100",
     "iou",
+    "iou_half",
     "mae",
+    "med_column",
+    "med_nearest_sym",
+    "minmax",
     "precision",
     "psnr",
+    "s_measure",
     "sensitivity",
     "specificity",
     "spread",
     "ssim",
     "surface_distances",
+    "weighted_f",
 ]

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from finemask.metrics.lesions import equivalent_diameter_mm
 from finemask.metrics.overlap import Confusion
-from finemask.metrics.protocols import METRICS, Comparison
+from finemask.metrics.protocols import CURVES, METRICS, Comparison
 from finemask.metrics.statistics import spread
 
 FAILED = "failed"
@@ -37,6 +39,7 @@ class Score:
         counts: Voxels, for pooled values; ``None`` when nothing could be counted.
         flag: Why some values are undefined or the worst possible; ``""`` for none.
         size_group: Set by `group_by_size`.
+        curves: By metric, its values at the thresholds 0, 1/255 ... 1.
     """
 
     case: str
@@ -48,6 +51,7 @@ class Score:
     counts: Confusion | None = None
     flag: str = ""
     size_group: str = ""
+    curves: Mapping[str, Float[ndarray, " 256"]] = field(default_factory=dict, compare=False)
 
     @property
     def failed(self) -> bool:
@@ -55,9 +59,16 @@ class Score:
 
 
 def score(
-    comparison: Comparison, metrics: Sequence[str], *, case: str, group: str, label: str, unit: str
+    comparison: Comparison,
+    metrics: Sequence[str],
+    curves: Sequence[str] = (),
+    *,
+    case: str,
+    group: str,
+    label: str,
+    unit: str,
 ) -> Score:
-    """Score one class of one case by the metrics named."""
+    """Score one class of one case by the metrics and curves named."""
     return Score(
         case=case,
         group=group,
@@ -67,19 +78,24 @@ def score(
         values={name: METRICS[name].compute(comparison) for name in metrics},
         counts=comparison.counts,
         flag=comparison.emptiness,
+        curves={name: CURVES[name].compute(comparison) for name in curves},
     )
 
 
-def score_failure(comparison: Comparison, metrics: Sequence[str], **names: str) -> Score:
+def score_failure(
+    comparison: Comparison, metrics: Sequence[str], curves: Sequence[str] = (), **names: str
+) -> Score:
     """Score a case that got no usable prediction: the worst of every metric, whatever the truth.
 
     Args:
         comparison: The truth against an empty prediction.
         metrics: By name.
+        curves: By name; 0 at every threshold.
         **names: As for `score`.
     """
     scored = score(comparison, (), **names)
-    return replace(scored, values={m: METRICS[m].worst for m in metrics}, flag=FAILED)
+    values = {m: METRICS[m].worst for m in metrics}
+    return replace(scored, values=values, flag=FAILED, curves=dict.fromkeys(curves, np.zeros(256)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ def summarise(
     """Mean, spread and interval by metric, class and size group.
 
     Returns:
-        ``[metric][class][size group]`` with ``n, mean, sd, median, ci_low, ci_high`` and
+        ``[metric][class][size group]`` with the fields of `Spread` and
         ``undefined`` (reason to count); group ``all`` holds every case. NaN where there is
         nothing to tell; groups without cases are left out.
     """
@@ -160,13 +176,13 @@ def summarise(
     for metric in metrics:
         having = [s for s in scores if metric in s.values]
         table[metric] = {
-            label: _by_group([s for s in having if s.label == label], metric, names, seed)
+            label: _by_size([s for s in having if s.label == label], metric, names, seed)
             for label in dict.fromkeys(s.label for s in having)
         }
     return table
 
 
-def _by_group(
+def _by_size(
     scores: Sequence[Score], metric: str, names: Sequence[str], seed: int
 ) -> dict[str, dict[str, Any]]:
     members = {EVERY_SIZE: list(scores)}
@@ -197,4 +213,27 @@ def pooled(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
             total = sum(counts, start=Confusion(0, 0, 0, 0))
             names = ("dice", "iou", "sensitivity", "precision", "specificity")
             table[label] = {f"{name}_pooled": getattr(total, name) for name in names}
+    return table
+
+
+def mean_curves(scores: Sequence[Score]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The curve of each class averaged over all cases, told by its mean and its maximum.
+
+    Returns:
+        ``[class][metric]`` with ``n`` cases, ``mean`` and ``max`` of the mean curve,
+        and ``threshold_at_max``, the lowest in [0, 1].
+    """
+    table: dict[str, dict[str, dict[str, Any]]] = {}
+    for label in dict.fromkeys(s.label for s in scores if s.curves):
+        having = [s.curves for s in scores if s.label == label and s.curves]
+        table[label] = {}
+        for name in having[0]:
+            curve = np.mean([curves[name] for curves in having], axis=0)
+            best = int(curve.argmax())
+            table[label][name] = {
+                "n": len(having),
+                "mean": float(curve.mean()),
+                "max": float(curve[best]),
+                "threshold_at_max": best / (curve.size - 1),
+            }
     return table

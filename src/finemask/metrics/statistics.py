@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 RESAMPLES = 2000
@@ -24,6 +24,8 @@ class Spread:
         median: NaN for none.
         ci_low: Lower end of the 95 % interval of the mean; NaN below two groups.
         ci_high: Upper end.
+        groups: Patients (or clips of a video) with a finite value.
+        group_mean: Mean of their means: every group weighs the same, however many cases it has.
     """
 
     n: int
@@ -32,6 +34,8 @@ class Spread:
     median: float
     ci_low: float
     ci_high: float
+    groups: int
+    group_mean: float
 
 
 def spread(
@@ -56,10 +60,10 @@ def spread(
     owners = list(groups) if groups is not None else list(range(array.size))
     finite = array[keep]
     if not finite.size:
-        return Spread(0, *(float("nan"),) * 5)
-    low, high = bootstrap_interval(
-        finite, [g for g, k in zip(owners, keep, strict=True) if k], seed=seed
-    )
+        return Spread(0, *(float("nan"),) * 5, 0, float("nan"))
+    owners = [g for g, k in zip(owners, keep, strict=True) if k]
+    low, high = bootstrap_interval(finite, owners, seed=seed)
+    sums, counts = _by_group(finite, owners)
     return Spread(
         n=int(finite.size),
         mean=float(finite.mean()),
@@ -67,6 +71,8 @@ def spread(
         median=float(np.median(finite)),
         ci_low=low,
         ci_high=high,
+        groups=len(counts),
+        group_mean=float((sums / counts).mean()),
     )
 
 
@@ -94,13 +100,10 @@ def bootstrap_interval(
         >>> bootstrap_interval(np.array([0.6, 0.6, 0.6]), ["a", "b", "c"])
         (0.6, 0.6)
     """
-    index = {group: i for i, group in enumerate(dict.fromkeys(groups))}
-    owner = np.array([index[g] for g in groups])
-    n = len(index)
+    sums, counts = _by_group(values, groups)
+    n = len(counts)
     if n < 2:
         return float("nan"), float("nan")
-    sums = np.bincount(owner, weights=values, minlength=n)
-    counts = np.bincount(owner, minlength=n)
     rng = np.random.default_rng(seed)
     means: list[Float[ndarray, " b"]] = []
     step = max(1, _CHUNK // n)
@@ -111,3 +114,12 @@ def bootstrap_interval(
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _by_group(
+    values: Float[ndarray, " n"], groups: Sequence[Hashable]
+) -> tuple[Float[ndarray, " g"], Int[ndarray, " g"]]:
+    """Sum of the values and number of cases of each group."""
+    index = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    owner = np.array([index[g] for g in groups], dtype=np.int64)
+    return np.bincount(owner, weights=values), np.bincount(owner)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finemask.metrics.protocols import METRICS
+from finemask.metrics.protocols import CURVES, METRICS
 from finemask.metrics.scores import EMPTY, EVERY_SIZE
 from finemask.report import html
 from finemask.report.figures import distributions, panel_picture, size_scatter, to_svg
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from finemask.evaluation.matching import Truth
     from finemask.evaluation.results import Evaluation
 
-HEADLINE = ("dice", "iou", "sensitivity", "precision", "hd95", "assd")
-DRAWN = ("dice", "sensitivity", "precision", "hd95", "assd")
 _IMAGE_LABELS = {"psnr_db": "PSNR [dB]", "ssim": "SSIM"}
 NONE = "\N{EN DASH}"
 _MANY_FAILURES = 100
@@ -102,7 +100,7 @@ def _failures_notice(evaluation: Evaluation) -> str:
 
 def _headline(evaluation: Evaluation, labels: Sequence[str]) -> str:
     scores, unit = evaluation.summary["scores"], evaluation.summary["size_groups"]["unit"]
-    metrics = [m for m in HEADLINE if m in scores]
+    metrics = evaluation.protocol.shown
     rows = [
         [
             label.replace("_", " "),
@@ -116,7 +114,8 @@ def _headline(evaluation: Evaluation, labels: Sequence[str]) -> str:
         ["Class", *(name_of(m, unit) for m in metrics), "Cases", "Undefined"],
         rows,
         caption="Mean over cases, with its 95 % interval (patients drawn again). Cases: for which "
-        "Dice is defined. Undefined: left out of a mean, the most for any metric shown.",
+        f"{METRICS[metrics[0]].label} is defined. Undefined: left out of a mean, the most for any "
+        "metric shown.",
         large=True,
     )
     image = [m for m in _IMAGE_LABELS if m in scores]
@@ -137,7 +136,7 @@ def _undefined(cells: Mapping[str, Mapping[str, Any]]) -> str:
 def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
     summary = evaluation.summary
     groups, unit = summary["size_groups"], summary["size_groups"]["unit"]
-    metrics = [m for m in HEADLINE if m in summary["scores"]]
+    metrics = evaluation.protocol.shown
     content = []
     for label in labels:
         cells = {m: summary["scores"][m][label] for m in metrics}
@@ -218,8 +217,8 @@ def _distributions(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
         told |= ranges_of(summary["size_groups"]["names"], edges.get(label, ()), unit)
         values = {
             m: {told[n]: [s.values[m] for s in rows if s.size_group == n] for n in present}
-            for m in DRAWN
-            if m in summary["scores"]
+            for m in evaluation.protocol.shown
+            if not m.startswith("iou")  # which Dice draws already
         }
         if not present:
             continue
@@ -278,11 +277,12 @@ def _example(
     close = overlay(truth.image, truth.classes, prediction, geometry=truth.geometry, zoom=True)
     context = replace(whole, paint="none", frame=close.window)
     errors = replace(close, paint="errors")
-    rows = [s for s in evaluation.scores if s.case == case and "dice" in s.values]
+    told_metrics = (evaluation.protocol.headline, "hd95")
+    rows = [s for s in evaluation.scores if s.case == case and s.values.keys() & METRICS.keys()]
     unit = truth.geometry.unit
     told = "; ".join(
         (f"{s.label.replace('_', ' ')}: " if len(rows) > 1 else "")
-        + f"Dice {show(s.values['dice'])}, HD95 {_length(s.values['hd95'], unit)}, "
+        + "".join(_named(m, s.values[m], unit) for m in told_metrics if m in s.values)
         + _diameter(s.size, unit)
         for s in rows
     )
@@ -308,14 +308,16 @@ def _diameter(size: float, unit: str) -> str:
     return f"diameter {size:.3g} {unit}" if size else "no lesion"
 
 
-def _length(value: float, unit: str) -> str:
-    return f"{show(value)} {unit}" if math.isfinite(value) else "undefined"
+def _named(metric: str, value: float, unit: str) -> str:
+    length = f" {unit}" if METRICS[metric].is_length else ""
+    told = f"{show(value)}{length}" if math.isfinite(value) or not length else "undefined"
+    return f"{METRICS[metric].label} {told}, "
 
 
 def _details(evaluation: Evaluation) -> list[str]:
     summary = evaluation.summary
     unit = summary["size_groups"]["unit"]
-    rows = []
+    rows, by_group = [], _has_groups(summary["scores"])
     for metric, by_label in summary["scores"].items():
         for label, by_size in by_label.items():
             cell = by_size[EVERY_SIZE]
@@ -325,9 +327,14 @@ def _details(evaluation: Evaluation) -> list[str]:
             )  # fmt: skip
             rows.append([name_of(metric, unit), label.replace("_", " "), str(cell["n"]),
                          show(cell["mean"]), interval, show(cell["sd"]), show(cell["median"]),
+                         *([str(cell["groups"]), show(cell["group_mean"])] if by_group else []),
                          reasons or NONE])  # fmt: skip
-    header = ["Metric", "Class", "n", "Mean", "95 % interval", "SD", "Median", "Undefined"]
-    content = [html.table(header, rows, text=(0, 1, 7))]
+    header = ["Metric", "Class", "n", "Mean", "95 % interval", "SD", "Median"]
+    header += ["Groups", "Mean of groups"] if by_group else []
+    told = "Mean of groups: of each patient or clip first, then over them." if by_group else ""
+    text = (0, 1, len(header))
+    content = [html.table([*header, "Undefined"], rows, caption=told, text=text)]
+    content.append(_curves(evaluation))
     if summary["pooled"]:
         names = list(next(iter(summary["pooled"].values())))
         content.append(
@@ -342,6 +349,30 @@ def _details(evaluation: Evaluation) -> list[str]:
     return content
 
 
+def _has_groups(scores: Mapping[str, Any]) -> bool:
+    """Whether any patient or clip has several cases."""
+    cells = [cell[EVERY_SIZE] for by_label in scores.values() for cell in by_label.values()]
+    return any(cell["groups"] < cell["n"] for cell in cells)
+
+
+def _curves(evaluation: Evaluation) -> str:
+    rows = [
+        [CURVES[name].label, label.replace("_", " "), str(told["n"]), show(told["mean"]),
+         show(told["max"]), show(told["threshold_at_max"])]
+        for label, curves in evaluation.summary["curves"].items()
+        for name, told in curves.items()
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    return html.table(
+        ["Over 256 thresholds", "Class", "n", "Mean", "Maximum", "at the threshold"],
+        rows,
+        text=(0, 1),
+        caption="Of the curve averaged over all cases: its mean over the thresholds, and its "
+        "maximum, which no single threshold chosen beforehand is sure to reach.",
+    )
+
+
 def _failures(evaluation: Evaluation) -> str:
     rows = [[f.case, f.line] for f in evaluation.failures[:_MANY_FAILURES]]
     if not rows:
@@ -354,16 +385,8 @@ def _failures(evaluation: Evaluation) -> str:
 def _method(evaluation: Evaluation) -> list[str]:
     summary = evaluation.summary
     protocol = summary["protocol"]
-    undefined = (
-        "No smoothing. Both masks empty: Dice, IoU, precision and surface distances are undefined. "
-        "One empty: Dice and IoU are 0, surface distances undefined; on a sheared grid they and "
-        "the size of the lesion are undefined. MAE is of the probabilities where a case has them, "
-        "MAE (mask) of the mask. Undefined values are left out "
-        "of means and counted. HD95 is the larger of the two directed 95th percentiles; the pooled "
-        "one goes by its own name. ASSD pools both directions."
-    )
     return [
-        html.paragraph(undefined, "note"),
+        html.paragraph(protocol["conventions"], "note"),
         *(html.paragraph(note, "note") for note in evaluation.notes),
         html.facts(
             [
