@@ -14,7 +14,8 @@ from finemask import preparation as module
 from finemask.case import Case
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
-from finemask.preparation import block_mean, for_lr, normalisation, normalised, prepare, to_grid
+from finemask.intensities import normalisation, normalised
+from finemask.preparation import block_mean, for_lr, prepare, to_grid
 from finemask.recipe import PrepareSettings
 
 RAW = PrepareSettings(orient=False, normalise="none")

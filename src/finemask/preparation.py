@@ -20,14 +20,11 @@ from numpy.typing import NDArray
 from finemask.case import Case
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
+from finemask.intensities import check_imagenet_range, normalisation, normalised, windowed
 from finemask.recipe import PrepareSettings
 
 SLAB_VOXELS = 1 << 22
 """Most target voxels sampled at once, which bounds the memory of `to_grid`."""
-
-
-FLAT, TINY = 1e-6, 1e-24
-"""An intensity range below this share of the values, or of ``TINY``, is rounding, not contrast."""
 
 
 def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case:  # noqa: B008
@@ -69,7 +66,9 @@ def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case: 
             case = case.turned(order, flips)
     if settings.spacing_mm:
         case = _resampled(case, settings.spacing_mm)
-    image = _windowed(case.image, settings)
+    image = windowed(case.image, settings)
+    if settings.normalise == "imagenet":
+        check_imagenet_range(image, settings, subject(case))
     offset, gain = normalisation(image, settings)
     return replace(case, image=normalised(image, offset, gain))
 
@@ -88,56 +87,6 @@ def for_lr(settings: PrepareSettings, scale: Sequence[int]) -> PrepareSettings:
         return settings
     spacing = _per_axis(settings.spacing_mm, len(scale))
     return replace(settings, spacing_mm=tuple(d * f for d, f in zip(spacing, scale, strict=True)))
-
-
-def normalisation(
-    image: Float[ndarray, " c *s"], settings: PrepareSettings
-) -> tuple[Float[ndarray, " c"], Float[ndarray, " c"]]:
-    """Offset and gain of each channel, so that a network sees ``(image - offset) * gain``.
-
-    Intensities in original units are ``prepared / gain + offset``. A channel
-    without contrast has no scale of its own: its gain is 1, and it becomes 0.
-
-    Args:
-        image: Original intensities, finite.
-        settings: Of which ``normalise`` is used.
-
-    Returns:
-        ``(offset, gain)``, one number a channel.
-
-    Example:
-        >>> offset, gain = normalisation(np.array([[1.0, 5.0]], np.float32), PrepareSettings())
-        >>> offset.tolist(), gain.tolist()
-        ([3.0], [0.5])
-    """
-    channels = len(image)
-    offset, gain = np.zeros(channels), np.ones(channels)
-    if settings.normalise == "none":
-        return offset, gain
-    for k, channel in enumerate(image):
-        low, high = float(channel.min()), float(channel.max())
-        if high - low <= FLAT * max(abs(low), abs(high), TINY):
-            offset[k] = low
-        elif settings.normalise == "minmax":
-            offset[k], gain[k] = low, 1 / (high - low)
-        else:
-            offset[k] = channel.mean(dtype=np.float64)
-            gain[k] = 1 / channel.std(dtype=np.float64)
-    return offset, gain
-
-
-def normalised(
-    image: Float[ndarray, " c *s"], offset: Float[ndarray, " c"], gain: Float[ndarray, " c"]
-) -> Float[ndarray, " c *s"]:
-    """``(image - offset) * gain`` for each channel, as float32."""
-    if not offset.any() and (gain == 1).all():
-        return image
-    result = np.empty_like(image, np.float32)
-    for k, channel in enumerate(image):
-        for plane, values in zip(result[k], channel, strict=True):
-            # In float64, slice by slice: a large offset would cost digits or overflow.
-            plane[...] = (values.astype(np.float64) - offset[k]) * gain[k]
-    return result
 
 
 def to_grid(
@@ -254,21 +203,6 @@ def _per_axis(values: Sequence[float], ndim: int) -> tuple[float, ...]:
             "give one spacing for each axis, slice first",
         )
     return values
-
-
-def _windowed(image: NDArray[np.float32], settings: PrepareSettings) -> NDArray[np.float32]:
-    window = settings.window_hu
-    if not window and not settings.window_to_unit:
-        return image
-    if len(window) != 2 or window[0] >= window[1]:
-        raise UsageError(
-            "prepare.window_hu",
-            f"is {tuple(window)}, needs a lower and a higher number",
-            "write for example -1000,400",
-        )
-    low, high = np.array(window, np.float32)
-    image = image.clip(low, high)
-    return (image - low) / (high - low) if settings.window_to_unit else image
 
 
 def _resampled(case: Case, spacing_mm: Sequence[float]) -> Case:

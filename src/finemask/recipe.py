@@ -76,14 +76,26 @@ class PrepareSettings:
         spacing_mm: Resample to this spacing first; empty keeps the native grid.
         window_hu: Clip to this intensity range first; empty keeps all.
         window_to_unit: Bring the range to [0, 1], alike for every image.
-        normalise: ``zscore`` (mean 0, sd 1 a channel), ``minmax`` (to [0, 1]) or ``none``.
+        normalise: ``zscore`` (mean 0, sd 1 a channel), ``minmax`` (to [0, 1]), ``imagenet`` (by
+            the statistics that public weights were trained with; 8-bit or windowed to unit)
+            or ``none``.
     """
 
     orient: bool = True
     spacing_mm: tuple[float, ...] = ()
     window_hu: tuple[float, ...] = ()
     window_to_unit: bool = False
-    normalise: Literal["zscore", "minmax", "none"] = "zscore"
+    normalise: Literal["zscore", "minmax", "imagenet", "none"] = "zscore"
+
+    @property
+    def by_image(self) -> Literal["zscore", "minmax", "none"]:
+        """The normalisation by an image's own statistics; those of a pair are its LR image's."""
+        return "none" if self.normalise == "imagenet" else self.normalise
+
+    @property
+    def fixed(self) -> PrepareSettings:
+        """What is done to every image alike, which leaves two images in units that they share."""
+        return self if self.by_image == "none" else replace(self, normalise="none")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ LAYERS = {
         "recipes",
         "strict",
     ),
-    1: ("io", "datasets", "softmask", "preparation"),
+    1: ("io", "datasets", "softmask", "intensities", "preparation"),
     2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),
     4: (
@@ -36,7 +36,7 @@ LAYERS = {
 LEVEL = {module: level for level, modules in LAYERS.items() for module in modules}
 WITHOUT_TORCH = {
     *("errors", "geometry", "case", "masks", "recipe", "progress"),
-    *("io", "datasets", "softmask", "preparation"),
+    *("io", "datasets", "softmask", "intensities", "preparation"),
     *("metrics", "evaluation", "report", "annotation"),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -118,11 +118,11 @@ def view_case(
         result = lr.geometry.refined(task.scale)
     else:
         # A real pair is normalised by its LR image, which needs both in their own units.
-        alone = replace(settings, normalise="none") if lr_case is not None else settings
+        alone = settings.fixed if lr_case is not None else settings
         prepared = prepare(case, alone)
         if lr_case is not None:
             lr_case = prepare(lr_case, for_lr(alone, task.scale))
-        pair = make_pair(prepared, task.scale, recipe.pairs, lr_case, normalise=settings.normalise)
+        pair = make_pair(prepared, task.scale, recipe.pairs, lr_case, normalise=settings.by_image)
         lr, hr, result = pair.lr, pair.hr, prepared.geometry
     written = case.geometry if grid == "source" else _unturned(case.geometry, result, settings)
     return View(case, lr, hr, settings, result, written)

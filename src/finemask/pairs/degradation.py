@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 
 from finemask.case import Case
 from finemask.errors import DataError, UsageError
-from finemask.preparation import (
-    block_mean,
-    normalisation,
-    normalised,
-    subject,
-    to_grid,
-    weighted_stride,
-)
+from finemask.intensities import normalisation, normalised
+from finemask.preparation import block_mean, subject, to_grid, weighted_stride
 from finemask.recipe import PairSettings, PrepareSettings
 
 Normalise = Literal["zscore", "minmax", "none"]

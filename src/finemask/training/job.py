@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def read_samples(job: Job, method: Method) -> PairDataset:
         guide=method.guide,
         stride=method.deploy().stride,
         lr_cases=prepared(job, job.split.train, lr=True) if real else None,
-        normalise=recipe.prepare.normalise,
+        normalise=recipe.prepare.by_image,
     )
 
 
@@ -122,9 +122,7 @@ def read_holdout(job: Job) -> list[Pair]:
     real = recipe.pairs.degrade == "real"
     lr_cases = prepared(job, names, lr=True) if real else [None] * len(names)
     return [
-        make_pair(
-            case, recipe.task.scale, recipe.pairs, lr_case, normalise=recipe.prepare.normalise
-        )
+        make_pair(case, recipe.task.scale, recipe.pairs, lr_case, normalise=recipe.prepare.by_image)
         for case, lr_case in zip(prepared(job, names), lr_cases, strict=True)
     ]
 
@@ -133,7 +131,7 @@ def prepared(job: Job, names: Sequence[str], lr: bool = False) -> PreparedCases:
     """Cases of the data set (or their own LR images) in the form that a network sees."""
     settings = job.recipe.prepare
     if job.recipe.pairs.degrade == "real":
-        settings = replace(settings, normalise="none")  # the pair does, both by its LR image
+        settings = settings.fixed  # the pair does, both by its LR image
     return PreparedCases(
         names,
         partial(_read_lr if lr else _read, job.dataset),
