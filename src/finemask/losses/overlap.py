@@ -1,5 +1,22 @@
 """How far a mask is from its target, whether the target is 0/1 or soft.
 
+A loss fits a soft target y where no probability p is better than ``p = y``. The usual Dice,
+``1 - 2 sum(p y) / (sum(p) + sum(y))``, does not: each p meets it as a quotient of
+linear terms, so that the best p is 0 or 1, and 1 wherever y exceeds half of the Dice reached. A
+voxel of 0.6 is driven to 1 for a perfect score of the others. The usual IoU does the same. All
+losses of this library fit, each for a reason that can be read off it:
+
+======================  ===============================================================
+``dice_loss``           equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) + eps)``
+``iou_loss``            equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) - sum(p y) + eps)``
+``cross_entropy``       is the entropy of y, which no p can change, and what p adds to it
+``weighted_iou_loss``   equals ``sum w |p - y| / (sum w max(p, y) + eps)``
+``mse``, ``mae``        are distances, weighted or not
+======================  ===============================================================
+
+They are 0 at ``p = y``, but for the cross-entropy, whose value there is the entropy. With
+targets of 0 and 1 the forms with and without squares differ in between only.
+
 Everything is computed in float32, whatever the network's precision: sums over
 a volume overflow or lose their digits in half precision.
 """
