@@ -110,7 +110,7 @@ def test_no_loss_with_a_target_is_missing_here() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(pair=pairs)
 def test_no_prediction_is_better_than_the_target(name: str, pair: tuple[Tensor, Tensor]) -> None:
     other, target = pair
