@@ -28,18 +28,22 @@ def batch_for(task: Task, *sides: int) -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "parameters", "macs"),
-    [("res2net50", 30_498_319, 13.00e9), ("res2net101", 50_005_887, 22.42e9)],
+    ("encoder", "parameters"), [("res2net50", 30_498_319), ("res2net101", 50_005_887)]
 )
-def test_the_published_size(encoder: EncoderName, parameters: int, macs: float) -> None:
+def test_the_published_size(encoder: EncoderName, parameters: int) -> None:
     """Others print 32.55 M for Res2Net-50: with the classifier that is never used."""
     with torch.device("meta"):
         method = PraNet(Task(2, 3, 2, (1, 1)), Config(encoder=encoder))
-        counted = count_macs(method, method.deploy(), (352, 352))
     assert count_parameters(method) == count_parameters(method.deploy()) == parameters
-    assert counted == pytest.approx(macs, rel=1e-3)
     if encoder == "res2net50":
         assert round((parameters + CLASSIFIER) / 1e6, 2) == 32.55
+
+
+def test_the_cost_of_the_papers_input() -> None:
+    with torch.device("meta"):
+        method = PraNet(Task(2, 3, 2, (1, 1)), Config())
+        macs = count_macs(method, method.deploy(), (352, 352))
+    assert macs == pytest.approx(13.00e9, rel=1e-3)
 
 
 def structure_loss_in_numpy(logits: Tensor, target: Tensor, window: int) -> float:

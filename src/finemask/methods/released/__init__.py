@@ -15,12 +15,14 @@ from finemask.errors import DataError, UsageError
 from finemask.methods import create, default_recipe
 from finemask.methods.base import Method
 from finemask.methods.released.base import Released
+from finemask.methods.released.pranet import PRANET
 from finemask.methods.released.sasrnet import SASRNET
 from finemask.nn.weights import read_weights
 from finemask.recipe import Recipe, Task
 
 RELEASED: dict[str, Released] = {
     "sasrnet": SASRNET,
+    "pranet": PRANET,
 }
 
 __all__ = ["RELEASED", "Released", "find_released", "load_released", "released_recipe"]
