@@ -16,6 +16,7 @@ from torch import nn
 from finemask.case import Case
 from finemask.datasets import Split
 from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.inference.explanation import write_explanation
 from finemask.inference.inputs import Source, find_sources
 from finemask.inference.ledger import Ledger, Outcome
 from finemask.inference.network import (
@@ -68,6 +69,7 @@ class Wanted:
         classes: Names of the foreground classes.
         probs: Write probabilities too.
         sr: Write the super-resolved image too.
+        explanations: Names of the maps of what the mask was made from that are written too.
     """
 
     suffix: str
@@ -77,6 +79,7 @@ class Wanted:
     classes: tuple[str, ...]
     probs: bool = False
     sr: bool = False
+    explanations: tuple[str, ...] = ()
 
     def mask(self, out: Path, name: str) -> Path:
         return out / f"{name}{self.suffix}"
@@ -97,11 +100,19 @@ class Wanted:
         suffix = ".tif" if self.suffix == ".png" and not picture else self.suffix
         return out / f"{source.name}_sr{suffix}"
 
+    def explanation_files(self, out: Path, name: str) -> list[Path]:
+        """One file a map, then the figure of the case."""
+        if not self.explanations:
+            return []
+        maps = [out / f"{name}_{each}{self.suffix}" for each in self.explanations]
+        return [*maps, out / f"{name}_explained.png"]
+
     def files(self, out: Path, source: Source) -> list[Path]:
         """Everything that is written for a case, the mask last; nothing for one without a name."""
         if not source.sound:
             return []
         others = self.probs_files(out, source.name)
+        others += self.explanation_files(out, source.name)
         if self.sr:
             others.append(self.sr_file(out, source))
         return [*others, self.mask(out, source.name)]
@@ -117,6 +128,7 @@ def predict(
     part: str | None = None,
     probs: bool = False,
     sr: bool = False,
+    explain: bool = False,
     format: str | None = None,
     threshold: float | None = None,
     overwrite: bool = False,
@@ -142,6 +154,8 @@ def predict(
         part: Only these cases of the run's split: ``train``, ``val`` or ``test``.
         probs: Write ``<name>_probs`` too.
         sr: Write the super-resolved image ``<name>_sr`` too, in the image's own intensities.
+        explain: Write maps of what the mask was made from too, on the mask's grid, and a
+            figure ``<name>_explained.png``; for methods that have such maps.
         format: ``png`` or ``tif`` in 2-D; ``nifti``, ``nii``, ``mha`` or ``nrrd`` in 3-D.
         threshold: Instead of the run's own.
         overwrite: Replace what is there.
@@ -161,7 +175,7 @@ def predict(
     """
     run = run if isinstance(run, Run) else load_run(run)
     machine = Machine(_device(device), precision, max_memory_bytes)
-    wanted = _wanted(run, grid, mode, probs, sr, format, threshold)
+    wanted = _wanted(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = _of_part(find_sources(paths), run, part)
     out = Path(out)
@@ -208,6 +222,9 @@ def _write_case(run: Run, source: Source, out: Path, wanted: Wanted, machine: Ma
         labels = labels_of(run, view, machine, wanted.threshold)
     if wanted.sr:
         _write_sr(run, view, wanted.sr_file(out, source), case, machine)
+    if wanted.explanations:
+        files = wanted.explanation_files(out, source.name)
+        write_explanation(files, run, view, labels, machine)
     declared = {name: k for k, name in enumerate(wanted.classes, 1)}
     mask = wanted.mask(out, source.name)
     write_labels(mask, labels, view.written, labels=declared, overwrite=True)
@@ -227,6 +244,7 @@ def _wanted(
     mode: Mode,
     probs: bool,
     sr: bool,
+    explain: bool,
     format: str | None,
     threshold: float | None,
 ) -> Wanted:
@@ -243,11 +261,18 @@ def _wanted(
             f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
             "leave it out, or take a run of a method that does (see finemask methods)",
         )
+    explanations = run.segmenter.explanations if explain else ()
+    if explain and not explanations:
+        raise UsageError(
+            "--explain",
+            f"asks for maps that the method {run.recipe.method}, as it was trained, does not make",
+            "leave it out, or take a run of sasrnet with its sdc blocks",
+        )
     threshold = run.threshold if threshold is None else threshold
     if not 0 < threshold <= 1:
         raise UsageError("--threshold", f"is {threshold}", "give a probability above 0, up to 1")
     suffix = _suffix(run.recipe.task.dims, format)
-    return Wanted(suffix, grid, mode, threshold, run.recipe.task.names, probs, sr)
+    return Wanted(suffix, grid, mode, threshold, run.recipe.task.names, probs, sr, explanations)
 
 
 def _suffix(dims: int, format: str | None) -> str:

@@ -143,16 +143,9 @@ def super_resolve(
     Returns:
         ``(C, *S * scale)`` in prepared intensities.
     """
-    task = method.task
-    shape = (len(image_lr), *_times(image_lr.shape[1:], task.scale))
-    image = np.empty(shape, np.float32)
     network = _Entry(method, "super_resolve")
-    slabs = _slabs(
-        network, image_lr, None, task.scale, stride, window, len(image), image.nbytes, machine
-    )
-    for rows, slab in _placed(slabs, shape[1:]):
-        image[:, rows] = slab
-    return image
+    scale, maps = method.task.scale, len(image_lr)
+    return run_whole(network, image_lr, None, scale, stride, window, maps, machine)
 
 
 def to_labels(probs: Float[ndarray, " f *s"], threshold: float = 0.5) -> UInt8[ndarray, " *s"]:
@@ -240,6 +233,13 @@ def super_resolved(run: Run, view: View, machine: Machine) -> Float[ndarray, " c
     return to_grid(view.to_source_intensities(image), view.result, view.written)
 
 
+def guidance_of(run: Run, view: View) -> Float[ndarray, " c *p"] | None:
+    """What the method's guide cuts from the HR image, for methods that take one."""
+    if type(run.method).guide is Method.guide:
+        return None
+    return run.method.guide(view.on_hr_grid(run.recipe.task.scale).image)
+
+
 class _Entry(nn.Module):
     """One way into a network as a module of its own, so that its memory can be counted."""
 
@@ -255,9 +255,7 @@ class _Entry(nn.Module):
 def _view_slabs(
     run: Run, view: View, machine: Machine, result_bytes: int
 ) -> Iterator[Float[ndarray, " f *slab"]]:
-    guidance = None
-    if type(run.method).guide is not Method.guide:
-        guidance = run.method.guide(view.on_hr_grid(run.recipe.task.scale).image)
+    guidance = guidance_of(run, view)
     return _probs_slabs(run.segmenter, view.lr.image, guidance, machine, result_bytes)
 
 
@@ -280,6 +278,24 @@ def _probs_slabs(
         result_bytes,
         machine,
     )
+
+
+def run_whole(
+    network: nn.Module,
+    image: Float[ndarray, " c *s"],
+    guidance: Float[ndarray, " c *p"] | None,
+    scale: tuple[int, ...],
+    stride: int,
+    window: tuple[int, ...],
+    maps: int,
+    machine: Machine,
+) -> Float[ndarray, " f *hr"]:
+    """All HR maps of a network in one array."""
+    whole = np.empty((maps, *_times(image.shape[1:], scale)), np.float32)
+    slabs = _slabs(network, image, guidance, scale, stride, window, maps, whole.nbytes, machine)
+    for rows, slab in _placed(slabs, whole.shape[1:]):
+        whole[:, rows] = slab
+    return whole
 
 
 def _slabs(

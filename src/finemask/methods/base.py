@@ -30,6 +30,9 @@ class Segmenter(nn.Module):
     image is shown in the middle of such a window, as smaller cases were in training.
     """
 
+    explanations: ClassVar[tuple[str, ...]] = ()
+    """Names of the maps that ``explain`` gives, for file names and titles."""
+
     def __init__(self, network: nn.Module, task: Task, stride: int = 1) -> None:
         super().__init__()
         self.window: tuple[int, ...] = ()
@@ -45,6 +48,12 @@ class Segmenter(nn.Module):
     ) -> Float[Tensor, " b f *hr"]:
         """Foreground probabilities on the HR grid, in [0, 1]."""
         return foreground_probs(self(image_lr, guidance).float())
+
+    def explain(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> dict[str, Float[Tensor, " b 1 *s"]]:
+        """Maps in [0, 1] on the LR grid of what the answer was made from, by name."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ built from blocks that look with four reaches at once and weigh them voxel by
 voxel. Two affinity losses tie the decoders together: their features must find
 the same places alike, and so must the maps that weigh the reaches.
 
-| Figures 2 and 3                   | here                                      |
+| Figures 2, 3 and 7                | here                                      |
 |-----------------------------------|-------------------------------------------|
 | shared 3D U-Net encoder           | `nn.unet.UNetEncoder`                     |
 | LMSR and LISR decoders            | `nn.scale_aware.ScaleAwareDecoder`        |
 | SDC block, scale coefficient maps | `nn.scale_aware.ScaleAwareConv`           |
 | HR mask, upsampled twice          | `nn.superres.MaskHead`                    |
 | EDSR module                       | `nn.superres.ImageHead`                   |
+| scale coefficient maps of Fig. 7  | `ScaleAwareSegmenter.explain`             |
 | FA and SA                         | `SASRNet.affinity_of_features`, `SASRNet.affinity_of_scales` |
 
 | Equation                                   | here                                    |
@@ -63,7 +64,7 @@ from finemask.losses.overlap import cross_entropy, dice_loss
 from finemask.methods.base import Method, Segmenter
 from finemask.nn.blocks import ConvBlock, ResizeUp, Style, average_cells, make_conv, resize
 from finemask.nn.outputs import foreground_probs
-from finemask.nn.scale_aware import Fusion, ScaleAwareDecoder, stack_maps
+from finemask.nn.scale_aware import FIELDS, Fusion, ScaleAwareDecoder, stack_maps
 from finemask.nn.superres import Enlarge, Head, ImageHead, MaskHead, mask_channels
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths
 from finemask.pairs.batches import Batch
@@ -266,7 +267,8 @@ class SASRNet(Method):
         parts = OrderedDict(encoder=self.encoder, decoder=self.lmsr_decoder, head=self.lmsr_head)
         if not self.config.dsr:
             parts["enlarge"] = Enlarge(self.task.scale)
-        return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
+        kind = ScaleAwareSegmenter if self.config.sdc else Segmenter
+        return kind(nn.Sequential(parts), self.task, self.encoder.stride)
 
     def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
         if not self.config.dsr:
@@ -289,7 +291,21 @@ class SASRNet(Method):
     }
 
 
-def decode(decoder: UNetDecoder, shared: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+class ScaleAwareSegmenter(Segmenter):
+    """Can tell which reach it chose where: the scale coefficient maps of the finest block."""
+
+    explanations: ClassVar[tuple[str, ...]] = tuple(f"reach{field}" for field in FIELDS)
+
+    def explain(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> dict[str, Float[Tensor, " b 1 *s"]]:
+        """One map a branch, by the voxels a side that it sees; Figure 7 of the paper."""
+        encoder, decoder, *_ = self.network.children()
+        finest = decode(decoder, encoder(image_lr))[1][-1]
+        return dict(zip(self.explanations, finest.split(1, dim=1), strict=True))
+
+
+def decode(decoder: nn.Module, shared: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Features, and scale coefficient maps where the decoder has any."""
     if isinstance(decoder, ScaleAwareDecoder):
         return decoder.with_maps(shared)
