@@ -8,6 +8,7 @@ from typing import Any
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.methods.dsrl import DSRL
+from finemask.methods.m2snet import M2SNet, MSNet
 from finemask.methods.pranet import PraNet
 from finemask.methods.sasrnet import SASRNet
 from finemask.methods.unet import UNet
@@ -19,6 +20,8 @@ METHODS: dict[str, type[Method]] = {
     "dsrl": DSRL,
     "sasrnet": SASRNet,
     "pranet": PraNet,
+    "msnet": MSNet,
+    "m2snet": M2SNet,
 }
 
 __all__ = [
