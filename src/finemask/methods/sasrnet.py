@@ -169,8 +169,10 @@ class SASRNet(Method):
                 widths[0], task.channels, task.scale, config.sr_width, project=True
             )
         if config.fa and config.fa_on == "features":
-            self.fa_lmsr: nn.Module = make_conv(task.dims, widths[0], config.fa_width, 1)
-            self.fa_lisr = make_conv(task.dims, config.sr_width, config.fa_width, 1)
+            # A bias would be the larger part of the pooled features, alike everywhere.
+            project = partial(make_conv, task.dims, c_out=config.fa_width, kernel=1, bias=False)
+            self.fa_lmsr: nn.Module = project(widths[0])
+            self.fa_lisr = project(config.sr_width)
         elif config.fa:
             style = Style(task.dims, norm="batch", bias=True)
             self.fa_lmsr = ConvBlock(mask_channels(task.classes), task.channels, style, kernel=1)
