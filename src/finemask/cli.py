@@ -92,7 +92,7 @@ def demo(
     out: Out = Path("demo"),
     steps: Annotated[int, typer.Option(help="Optimiser steps of each method.")] = 180,
     minutes: Annotated[float, typer.Option(help="Training time of each at the most.")] = 2.0,
-    seed: Annotated[int, typer.Option(help="Seed of phantoms and networks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the phantoms.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Do the whole job on generated phantoms."""

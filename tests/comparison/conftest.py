@@ -25,8 +25,11 @@ COST = {
 }  # fmt: skip
 
 
-def make_plan(data: Path, *methods: str, seeds: int = 2, settings: tuple[str, ...] = ()) -> Plan:
-    """A plan of tiny networks."""
+MakePlan = Callable[..., Plan]
+MakeUp = Callable[..., None]
+
+
+def plan_of(data: Path, *methods: str, seeds: int = 2, settings: tuple[str, ...] = ()) -> Plan:
     dataset = load_dataset(data)
     tiny = ("width=4", "config.depth=2", "crop=32x32", "batch_size=2", "steps=4", *settings)
     return Plan(
@@ -39,10 +42,9 @@ def make_plan(data: Path, *methods: str, seeds: int = 2, settings: tuple[str, ..
     )
 
 
-def make_up(
+def made_up(
     plan: Plan, data: Path, out: Path, draw: Draw, cost: Mapping[str, object] = COST
 ) -> None:
-    """Write the cells of a plan with masks that ``draw`` makes."""
     plan.save(out)
     dataset = load_dataset(data)
     for cell in plan.cells:
@@ -66,6 +68,18 @@ def grown(truth: np.ndarray, by: int) -> np.ndarray:
         return truth
     change = ndimage.binary_dilation if by > 0 else ndimage.binary_erosion
     return np.asarray(change(truth, iterations=abs(by)))
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> MakePlan:
+    """A plan of tiny networks: ``make_plan(data, *methods, seeds=2, settings=())``."""
+    return plan_of
+
+
+@pytest.fixture(scope="session")
+def make_up() -> MakeUp:
+    """Write the cells of a plan with masks that ``draw`` makes of the truth."""
+    return made_up
 
 
 @pytest.fixture(scope="session")

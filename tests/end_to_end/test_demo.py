@@ -19,12 +19,13 @@ def test_demo_leaves_a_report_with_pictures(tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert page.count("data:image/") >= 3
     assert "phantom" in page
-    assert (out / "scores" / "dsrl" / "report.html").exists()
+    assert "better" in page or "not distinguishable" in page
+    assert (out / "comparison/cells/dsrl/seed-0-fold-1/scores/report.html").exists()
     with pytest.raises(UsageError, match="not empty"):
         run_demo(out, minutes=0.02, cases=9)
 
 
-@pytest.mark.parametrize("foreign", ["thesis.tex", "phantoms/thesis.tex", "runs/mine/thesis.tex"])
+@pytest.mark.parametrize("foreign", ["thesis.tex", "phantoms/thesis.tex", "comparison/thesis.tex"])
 @pytest.mark.parametrize("about", [None, "[]", '{"generator": "my own phantoms"}'])
 def test_a_folder_that_no_demo_made_is_left_alone(
     tmp_path: Path, foreign: str, about: str | None
@@ -43,7 +44,12 @@ def test_a_demo_replaces_only_what_a_demo_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = demo.make_phantoms(tmp_path / "out" / "phantoms", kind="ultrasound", cases=1).parent
-    for name in ("runs/unet/recipe.toml", "report.html", "thesis/thesis.tex", "notes.txt"):
+    for name in (
+        "comparison/cells/unet/cell.json",
+        "report.html",
+        "thesis/thesis.tex",
+        "notes.txt",
+    ):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("x")
 

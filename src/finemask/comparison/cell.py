@@ -6,7 +6,6 @@ Started by ``finemask.comparison.jobs`` as ``python -m finemask.comparison.cell 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,21 +14,25 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 import finemask
 from finemask import __version__
-from finemask.comparison.plan import DONE, FAILED, STOPPED, Cell, Plan, split_file
+from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan, split_file
 from finemask.datasets import load_dataset
 from finemask.errors import FinemaskError
 from finemask.evaluation.cohort import evaluate
 from finemask.inference.cohort import predict
+from finemask.inference.memory import activation_bytes
 from finemask.inference.network import Machine, labels_of
-from finemask.inference.view import view_case
+from finemask.inference.tiles import padded_shape
+from finemask.inference.view import View, view_case
 from finemask.io import write_json
 from finemask.io.outputs import error_within
 from finemask.methods import create
@@ -38,12 +41,16 @@ from finemask.methods.describe import (
     count_parameters,
     count_training_macs,
 )
+from finemask.progress import Label, Track
 from finemask.runs import Run
 from finemask.training.checkpoint import load_checkpoint
 from finemask.training.loop import train
 from finemask.training.standing import Interrupted
 
-TIMED_CASES = 5
+TIMED_CASES, ENOUGH_SECONDS = 5, 20.0
+SECONDS_BETWEEN_NEWS = 0.5
+
+T = TypeVar("T")
 
 
 def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
@@ -53,7 +60,7 @@ def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
         FinemaskError: When the cell cannot be done; ``Interrupted`` when it was told to stop.
     """
     folder = out / "cells" / cell.name
-    run = _train(cell, data, out, folder / "run")
+    run = _train(cell, data, out, folder / "run", telling(folder / TOLD))
     training_memory = peak_memory_bytes()
     image = run.method.makes_image()
     outcome = predict(
@@ -90,12 +97,13 @@ def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
     write_json(folder / DONE, about, overwrite=True)
 
 
-def _train(cell: Cell, data: Path, out: Path, folder: Path) -> Run:
+def _train(cell: Cell, data: Path, out: Path, folder: Path, progress: Track) -> Run:
     """Train, or go on with what a stopped process left."""
     if (folder / "checkpoints" / "last").exists():
-        return train(data, folder, resume=True)
+        return train(data, folder, resume=True, progress=progress)
     shutil.rmtree(folder, ignore_errors=True)  # no checkpoint: nothing to go on from
-    return train(data, folder, recipe=cell.recipe, split=split_file(out, cell.fold))
+    split = split_file(out, cell.fold)
+    return train(data, folder, recipe=cell.recipe, split=split, progress=progress)
 
 
 def _counts(run: Run) -> dict[str, Any]:
@@ -107,37 +115,54 @@ def _counts(run: Run) -> dict[str, Any]:
     return {
         "parameters_training": count_parameters(run.method),
         "parameters_inference": count_parameters(run.segmenter),
-        "macs_training": count_training_macs(create(run.recipe), window),
+        "macs_training": count_training_macs(run.recipe, window),
         "macs_inference": macs,
         "macs_input": list(window),
     }
 
 
-def _measure_inference(run: Run, plan: Plan, data: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _measure_inference(run: Run, plan: Plan, data: Path, names: Sequence[str]) -> dict[str, Any]:
     """Seconds from an image in memory to its mask, and the memory this takes."""
     dataset = load_dataset(data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    machine = Machine(device)
-    seconds, peak = [], 0
-    for number in range(-1, min(TIMED_CASES, len(names))):  # the first is to warm up
-        entry = dataset.entry(names[max(number, 0)])
-        case, lr_case = dataset.read(entry), None
-        if plan.mode == "matched" and run.recipe.pairs.degrade == "real":
-            lr_case = dataset.read_lr(entry)
-        view = view_case(run.recipe, case, mode=plan.mode, grid="source", lr_case=lr_case)
-        forget_peak()
-        before = peak_memory_bytes()
+    run = replace(run, segmenter=run.segmenter.to(device))
+    seconds: list[float] = []
+    memory = 0
+    # The first case warms up, unless it takes so long that this makes no difference.
+    for name in (names[0], *names[:TIMED_CASES]):
+        if sum(seconds) > ENOUGH_SECONDS:
+            break
+        entry = dataset.entry(name)
+        real = plan.mode == "matched" and run.recipe.pairs.degrade == "real"
+        lr_case = dataset.read_lr(entry) if real else None
+        view = view_case(
+            run.recipe, dataset.read(entry), mode=plan.mode, grid="source", lr_case=lr_case
+        )
+        memory = max(memory, prediction_bytes(run, view))
         start = time.perf_counter()
-        labels_of(run, view, machine, run.threshold)
-        if number >= 0:
-            seconds.append(time.perf_counter() - start)
-            peak = max(peak, peak_memory_bytes() - before)
+        labels_of(run, view, Machine(device), run.threshold)
+        seconds.append(time.perf_counter() - start)
     return {
-        "seconds_a_case": statistics.median(seconds),
-        "memory_inference_bytes": peak,
+        "seconds_a_case": statistics.median(seconds[1:] or seconds),
+        "memory_inference_bytes": memory,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
     }
+
+
+def prediction_bytes(run: Run, view: View) -> int:
+    """Weights and, at their peak, live activations of one prediction of a whole image."""
+    shipped = run.segmenter
+    sides = [max(n, w) for n, w in zip(view.lr.image.shape[1:], shipped.window, strict=True)]
+    shapes = [(1, len(view.lr.image), *padded_shape(sides, shipped.stride))]
+    cut = run.method.guide(view.on_hr_grid(run.recipe.task.scale).image)
+    if cut is not None:
+        shapes.append((1, *cut.shape))
+    weights = sum(w.numel() * w.element_size() for w in shipped.state_dict().values())
+    try:
+        return weights + activation_bytes(shipped, *shapes)[0]
+    except (RuntimeError, NotImplementedError):  # it looks at values, which meta has not
+        return 0
 
 
 def code_sha256() -> str:
@@ -147,14 +172,6 @@ def code_sha256() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def forget_peak() -> None:
-    """Let the count of the largest memory start anew, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # not Linux: the peak stays that of the whole process
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes() -> int:
@@ -169,6 +186,21 @@ def peak_memory_bytes() -> int:
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def telling(path: Path) -> Track:
+    """Progress for the process that started this one: steps to go, and a label, in a file."""
+
+    def tell(items: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
+        last = 0.0
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - last > SECONDS_BETWEEN_NEWS:
+                last = time.monotonic()
+                left = "" if total is None else total - done
+                path.write_text(f"{left}\n{label if isinstance(label, str) else label()}")
+
+    return tell
 
 
 def stop_with_parent() -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finemask.comparison.examples import read_examples
-from finemask.comparison.files import write_failures, write_tables
+from finemask.comparison.files import write_tables
 from finemask.comparison.jobs import is_done, locked, run_cells
 from finemask.comparison.page import comparison_page
 from finemask.comparison.plan import (
     PLAN,
-    Cell,
     Choices,
     Mode,
     Plan,
@@ -57,7 +56,7 @@ def compare(
     settings_for: Sequence[str] = (),
     mode: Mode | None = None,
     protocol: str | None = None,
-    size_edges: Sequence[float] = (),
+    size_edges: Sequence[float | int] = (),
     split: str | Path | None = None,
     jobs: int = 1,
     threads: int | None = None,
@@ -65,6 +64,9 @@ def compare(
     resume: bool = False,
     overwrite: bool = False,
     progress: Track = silent,
+    title: str = "Comparison of methods",
+    lead: str = "",
+    notes: Sequence[str] = (),
 ) -> Results:
     """Train, predict and evaluate every method alike, and say what the numbers allow to say.
 
@@ -98,6 +100,9 @@ def compare(
         resume: Go on in a folder that holds a comparison; methods and seeds may be added.
         overwrite: Replace the comparison that a folder holds.
         progress: Shows how far the work is.
+        title: Of the report.
+        lead: Its first sentence; made up from what is compared if not given.
+        notes: What else a reader should know, for its end.
 
     Raises:
         UsageError: On what makes no sense or would not be fair, and on a folder whose
@@ -134,8 +139,7 @@ def compare(
             _clear(out)
         plan.save(out)
         waiting = [cell for cell in plan.cells if not is_done(out, cell)]
-        at_work = run_cells(plan, waiting, data, out, jobs=jobs, lock=lock)
-        errors = _all(at_work, plan, waiting, progress)
+        errors = run_cells(plan, waiting, data, out, jobs=jobs, lock=lock, progress=progress)
     results = collect(plan, out, errors)
     if not results.cells:
         name, error = next(iter(errors.items()))
@@ -143,28 +147,10 @@ def compare(
             out, f"no cell could be done; the first, {name}, {error}", "see its log.txt"
         )
     write_tables(results, out)
-    page = comparison_page(results, read_examples(results, data, out), quotes=quotes)
+    examples = read_examples(results, data, out)
+    page = comparison_page(results, examples, title=title, lead=lead, notes=notes, quotes=quotes)
     write_text(out / "report.html", page, overwrite=True)
-    write_failures(results, out)
     return results
-
-
-def _all(
-    at_work: Iterator[tuple[Cell, str]], plan: Plan, waiting: Sequence[Cell], progress: Track
-) -> dict[str, str]:
-    """Run everything; the errors by cell."""
-    errors: dict[str, str] = {}
-    last = [""]
-
-    def label() -> str:
-        failed = f", {len(errors)} failed" if errors else ""
-        return f"comparing {len(plan.rows)} methods{failed}{last[0]}"
-
-    for cell, error in progress(at_work, label, len(waiting)):
-        last[0] = f", last {cell.name}"
-        if error:
-            errors[cell.name] = error
-    return errors
 
 
 def _find(out: Path, resume: bool, overwrite: bool) -> Plan | None:

@@ -28,7 +28,7 @@ COSTS = {
     "seconds_training": "training time",
     "seconds_a_case": "time from an image in memory to its mask",
     "memory_training_bytes": "largest memory of the training process",
-    "memory_inference_bytes": "memory that a prediction adds",
+    "memory_inference_bytes": "weights and live activations of a prediction",
 }
 """What each row costs; all of it measured in its own cells."""
 
@@ -43,9 +43,10 @@ def write_tables(results: Results, out: Path) -> None:
     ):
         write_text(out / name, table, overwrite=True)
     write_json(out / "summary.json", plain(summary(results)), overwrite=True)
+    _write_failures(results, out)
 
 
-def write_failures(results: Results, out: Path) -> None:
+def _write_failures(results: Results, out: Path) -> None:
     """Write ``failures.csv`` when there is anything to tell, and remove an earlier one."""
     rows = [(name, "", error) for name, error in results.errors.items()]
     rows += [
@@ -162,22 +163,108 @@ def _numbers(entry: Entry) -> dict[str, Any]:
     return {**values, "difference": difference, "sd_seeds": entry.sd_seeds}
 
 
-def latex(results: Results) -> str:
-    """The table of means for a paper, best values not marked: the gains say what differs."""
-    metrics = [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
+def markdown(results: Results, quotes: Sequence[Mapping[str, str]] = ()) -> str:
+    """The tables and the verdicts as Markdown, to read on a terminal and to paste."""
+    metrics = shown_metrics(results)
     parts = []
     for label in results.labels:
-        head = ["Method", *(name_of(m, results.unit) for m in metrics),
-                f"Gain in {headline_name(results)}"]  # fmt: skip
-        body = [
-            _markdown_row(results, row.label, label, metrics)[: len(head)] for row in results.rows
+        quoted = [
+            [f"{q['row']} (quoted, {q['source']})", *(q.get(m) or "" for m in metrics)]
+            for q in quotes
+            if q.get("class") in (None, "", label)
         ]
-        lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in (head, *body)]
+        head = [*_header(results, label), *COST_HEADER]
+        rows = [
+            [*_cells(results, row.label, label), *_cost_cells(results, row.label)]
+            for row in results.rows
+        ]
+        rows += [cells + [""] * (len(head) - len(cells)) for cells in quoted]
+        parts.append(aligned([head, *rows], rule=True))
+    parts.append("\n".join(f"- {line}" for line in verdicts(results)))
+    return "\n\n".join(part for part in parts if part)
+
+
+def overview(results: Results) -> str:
+    """The means and the weights that ship, for a terminal."""
+    parts = []
+    for label in results.labels:
+        head = [*_header(results, label)[:-1], "parameters"]
+        rows = [
+            [*_cells(results, row.label, label)[:-1],
+             f"{results.costs(row.label)['parameters_inference']:,.0f}"]
+            for row in results.rows
+        ]  # fmt: skip
+        parts.append(aligned([head, *rows]))
+    return "\n\n".join(parts)
+
+
+def latex(results: Results) -> str:
+    """The tables of means and gains for a paper."""
+    parts = []
+    for label in results.labels:
+        rows = [_header(results, label)]
+        rows += [_cells(results, row.label, label) for row in results.rows]
+        lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in rows]
         lines[0] += r" \hline"
-        columns = "l" + "r" * (len(head) - 1)
-        parts.append(f"% {label}\n\\begin{{tabular}}{{{columns}}}\n" + "\n".join(lines)
-                     + "\n\\end{tabular}\n")  # fmt: skip
+        columns = "l" + "r" * (len(rows[0]) - 1)
+        body = "\n".join(lines)
+        parts.append(f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n")
     return "\n".join(parts)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, rule: bool = False) -> str:
+    """Rows in columns, numbers to the right; with ``rule`` as a Markdown table.
+
+    Example:
+        >>> print(aligned([["method", "Dice"], ["unet", "0.8"]]))
+        method  Dice
+        unet     0.8
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        [cell.ljust(w) if i == 0 else cell.rjust(w)
+         for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]  # fmt: skip
+    if not rule:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    lines.insert(1, ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown_metrics(results: Results) -> list[str]:
+    """The metrics of the short tables."""
+    return [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
+
+
+def _header(results: Results, label: str) -> list[str]:
+    named = "method" if len(results.labels) == 1 else f"method, {label.replace('_', ' ')}"
+    metrics = [name_of(m, results.unit) for m in shown_metrics(results)]
+    return [named, *metrics, f"gain in {headline_name(results)}"]
+
+
+def _cells(results: Results, row: str, label: str) -> list[str]:
+    """Means with the spread of the seeds, and what is gained over the reference."""
+    means = [_with_spread(metric_entry(results, row, m, label)) for m in shown_metrics(results)]
+    main = results.entry(row, results.headline, label)
+    gain = "reference" if row == results.reference else "-"
+    if main is not None and main.difference is not None and main.difference.cases:
+        mark = {1: " better", -1: " worse", 0: ""}[decision(main)]
+        gain = f"{main.difference.mean:+.3f} {interval(main)}{mark}"
+    return [row, *means, gain]
+
+
+COST_HEADER = ("weights [M]", "GMAC", "s a case", "MiB", "min to train", "seeds")
+
+
+def _cost_cells(results: Results, row: str) -> list[str]:
+    cost = results.costs(row)
+    seeds = len({c.cell.seed for c in results.cells if c.cell.row.label == row})
+    return [
+        f"{cost['parameters_inference'] / 1e6:.2f}", f"{cost['macs_inference'] / 1e9:.2f}",
+        show(cost["seconds_a_case"]), f"{cost['memory_inference_bytes'] / 2**20:.0f}",
+        f"{cost['seconds_training'] / 60:.1f}", str(seeds),
+    ]  # fmt: skip
 
 
 def _tex(text: str) -> str:
@@ -188,26 +275,6 @@ def _tex(text: str) -> str:
     return text
 
 
-def markdown(results: Results, quotes: Sequence[Mapping[str, str]] = ()) -> str:
-    """The table and the verdicts as Markdown, to print and to paste."""
-    metrics = [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
-    parts = []
-    for label in results.labels:
-        head = ["method" if len(results.labels) == 1 else f"method ({label})",
-                *(name_of(m, results.unit) for m in metrics), f"gain in {headline_name(results)}",
-                "Mweights", "GMAC", "s a case", "MiB", "min to train", "seeds"]  # fmt: skip
-        rows = [_markdown_row(results, row.label, label, metrics) for row in results.rows]
-        rows += [
-            [f"{q['row']} (quoted, {q['source']})", *(q.get(m, "") for m in metrics)]
-            + [""] * (len(head) - 1 - len(metrics))
-            for q in quotes
-        ]
-        align = ["---", *["---:"] * (len(head) - 1)]
-        parts.append("\n".join("| " + " | ".join(r) + " |" for r in (head, align, *rows)))
-    parts.append("\n".join(f"- {line}" for line in verdicts(results)))
-    return "\n\n".join(part for part in parts if part)
-
-
 def headline_name(results: Results) -> str:
     """The metric of the verdicts, for people."""
     return name_of(results.headline, results.unit)
@@ -216,24 +283,6 @@ def headline_name(results: Results) -> str:
 def metric_entry(results: Results, row: str, metric: str, label: str) -> Entry | None:
     """A number of a class, or of the image where the metric is its quality."""
     return results.entry(row, metric, IMAGE if metric in IMAGE_METRICS else label)
-
-
-def _markdown_row(results: Results, row: str, label: str, metrics: Sequence[str]) -> list[str]:
-    entries = [metric_entry(results, row, m, label) for m in metrics]
-    cells = [_with_spread(entry) for entry in entries]
-    main = results.entry(row, results.headline, label)
-    gain = "reference" if row == results.reference else "-"
-    if main is not None and main.difference is not None:
-        mark = {1: " better", -1: " worse", 0: ""}[decision(main)]
-        gain = f"{main.difference.mean:+.3f} {interval(main)}{mark}"
-    cost = results.costs(row)
-    seeds = len({c.cell.seed for c in results.cells if c.cell.row.label == row})
-    return [
-        row, *cells, gain, f"{cost['parameters_inference'] / 1e6:.2f}",
-        f"{cost['macs_inference'] / 1e9:.2f}", show(cost["seconds_a_case"]),
-        f"{cost['memory_inference_bytes'] / 2**20:.0f}", f"{cost['seconds_training'] / 60:.1f}",
-        str(seeds),
-    ]  # fmt: skip
 
 
 def _with_spread(entry: Entry | None) -> str:

@@ -10,13 +10,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
-from finemask.comparison.plan import DONE, FAILED, STOPPED, Cell, Plan
+from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan
 from finemask.datasets.listing import read_json
 from finemask.errors import FinemaskError, UsageError
+from finemask.progress import Track, silent
 from finemask.training.loop import stop_on_signal
+from finemask.training.schedule import bound_in_steps
 from finemask.training.standing import Interrupted
 
+PROGRAM = (sys.executable, "-m", "finemask.comparison.cell")
+"""What does a cell; called with data set, folder and name of the cell."""
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0
 """What a cell gets to save its state before it is ended for good."""
@@ -53,11 +58,12 @@ class Jobs:
         """Start a cell; what it says goes to its ``log.txt``."""
         folder = self.out / "cells" / cell.name
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / TOLD).unlink(missing_ok=True)
         words = [str(self.data.absolute()), str(self.out.absolute()), cell.name]
         threads = str(self.plan.threads)
         with open(folder / "log.txt", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "finemask.comparison.cell", *words],
+                [*PROGRAM, *words],
                 stdin=subprocess.PIPE,  # closes when this process is gone, whatever ended it
                 stdout=log,
                 stderr=log,
@@ -74,6 +80,18 @@ class Jobs:
                 process.stdin.close()
             cell = self.running.pop(process)
             yield cell, self._error(cell, process.returncode)
+
+    def news(self) -> list[tuple[Cell, int | None, str]]:
+        """What running cells last told: steps to go where there is such a bound, and a label."""
+        told = []
+        for cell in self.running.values():
+            try:
+                text = (self.out / "cells" / cell.name / TOLD).read_text(encoding="utf-8")
+                left, _, label = text.partition("\n")
+                told.append((cell, int(left) if left else None, label))
+            except (OSError, ValueError):  # nothing told yet, or half of it
+                continue
+        return told
 
     def stop(self) -> None:
         """Ask all to stop, and wait until they have."""
@@ -102,28 +120,77 @@ class Jobs:
 
 
 def run_cells(
-    plan: Plan, cells: Sequence[Cell], data: Path, out: Path, *, jobs: int, lock: int | None = None
-) -> Iterator[tuple[Cell, str]]:
-    """Do cells, ``jobs`` at a time; each comes back with its error or ``""``.
+    plan: Plan,
+    cells: Sequence[Cell],
+    data: Path,
+    out: Path,
+    *,
+    jobs: int,
+    lock: int | None = None,
+    progress: Track = silent,
+) -> dict[str, str]:
+    """Do cells, ``jobs`` at a time, and show the steps of all of them as one bar.
+
+    Returns:
+        The errors of cells that could not be done, by name.
 
     Raises:
         Interrupted: After a signal, once every process has saved its state and ended.
     """
-    waiting = list(cells)
-    work = Jobs(plan, data, out, lock)
+    work, state = Jobs(plan, data, out, lock), _State(plan, cells)
     with stop_on_signal() as stopped:
         try:
-            while waiting or work.running:
-                while waiting and len(work.running) < jobs:
-                    work.start(waiting.pop(0))
-                yield from work.finished()
-                if stopped.wait(POLL_SECONDS):
-                    raise Interrupted(
-                        out, f"stopped with {len(waiting) + len(work.running)} cells to do",
-                        "go on with --resume",
-                    )  # fmt: skip
+            for _ in progress(_work(work, state, jobs, stopped), state.label, state.total):
+                pass
         finally:
             work.stop()
+    return state.errors
+
+
+class _State:
+    """How far the cells of a call are, in optimiser steps, or in cells without such a bound."""
+
+    def __init__(self, plan: Plan, cells: Sequence[Cell]) -> None:
+        bounds = {
+            c.name: bound_in_steps(c.recipe.train, len(plan.splits[c.fold - 1].train))
+            for c in cells
+        }
+        self.by_steps = None not in bounds.values()
+        self.steps = {name: bound if self.by_steps and bound else 1
+                      for name, bound in bounds.items()}  # fmt: skip
+        self.total = sum(self.steps.values())
+        self.waiting, self.cells = list(cells), len(cells)
+        self.errors: dict[str, str] = {}
+        self.done, self.at_work = 0, ""
+
+    def label(self) -> str:
+        failed = f" ({len(self.errors)} failed)" if self.errors else ""
+        return f"{self.done} of {self.cells} trainings done{failed}{self.at_work}"
+
+
+def _work(work: Jobs, state: _State, jobs: int, stopped: Event) -> Iterator[None]:
+    """Start and watch the cells; yields once for each step of any of them."""
+    shown = finished_steps = 0
+    while state.waiting or work.running:
+        while state.waiting and len(work.running) < jobs:
+            work.start(state.waiting.pop(0))
+        for cell, error in work.finished():
+            state.done += 1
+            finished_steps += state.steps[cell.name]
+            if error:
+                state.errors[cell.name] = error
+        news = work.news()
+        steps = sum(max(0, state.steps[cell.name] - left) for cell, left, _ in news
+                    if state.by_steps and left is not None)  # fmt: skip
+        names = ", ".join(cell.row.label for cell, *_ in news)
+        state.at_work = f"; {names} {news[0][-1] if len(news) == 1 else ''}".rstrip("; ")
+        for _ in range(finished_steps + steps - shown):
+            yield
+        shown = max(shown, finished_steps + steps)
+        if (state.waiting or work.running) and stopped.wait(POLL_SECONDS):
+            to_do = len(state.waiting) + len(work.running)
+            raise Interrupted(work.out, f"stopped with {to_do} trainings to do",
+                              "go on with --resume")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from finemask.comparison.examples import Example
-from finemask.comparison.files import SHOWN, headline_name, metric_entry
+from finemask.comparison.files import headline_name, metric_entry, shown_metrics
 from finemask.comparison.page_details import (
     cost_section,
     counted,
@@ -98,7 +98,7 @@ def _verdict(results: Results) -> list[str]:
 
 
 def _ranking(results: Results, quotes: Sequence[Mapping[str, str]]) -> list[str]:
-    metrics = [m for m in SHOWN if m in results.metrics] or list(results.metrics[:7])
+    metrics = shown_metrics(results)
     content = []
     for label in results.labels:
         rows = [

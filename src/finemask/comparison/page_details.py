@@ -42,7 +42,7 @@ def cost_section(results: Results) -> list[str]:
         + " against three costs; up and to the left is better.",
     )
     header = ["Method", "Learns with [M]", "Ships with [M]", "GMAC to learn", "GMAC to run",
-              "Training [min]", "Memory [MiB]", "Seconds a case", "adds [MiB]"]  # fmt: skip
+              "Training [min]", "Memory [MiB]", "Seconds a case", "To run [MiB]"]  # fmt: skip
     rows = [
         [
             r,
@@ -63,7 +63,7 @@ def cost_section(results: Results) -> list[str]:
     caption = (
         f"Weights in millions. GMAC: multiply-adds of the convolutions at an LR window of {size}, "
         "to learn from one sample (forward and backward) and to run. Memory: of the whole training "
-        "process; adds: what one prediction takes on top of the program. Seconds from an image in "
+        "process; to run: weights and live activations of one prediction. Seconds from an image in "
         "memory to its mask. "
         f"Medians over the trainings, on {first['device']} with "
         f"{counted(first['threads'], 'thread')}."

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from finemask import __version__
 from finemask.datasets import Dataset, Split, make_split
 from finemask.datasets.listing import few, read_json
@@ -25,7 +27,7 @@ from finemask.metrics.scores import group_by_size
 from finemask.recipe import Recipe
 from finemask.training.setup import resolve_recipe
 
-PLAN, DONE, FAILED = "plan.json", "cell.json", "failure.json"
+PLAN, DONE, FAILED, TOLD = "plan.json", "cell.json", "failure.json", ".progress"
 BUDGET = ("steps", "epochs", "minutes")
 SAME_TASK = ("dims", "channels", "classes", "scale")
 SAME_PAIRING = ("degrade", "blur_sigma", "noise")
@@ -182,7 +184,7 @@ class Choices:
     settings: Sequence[str] = ()
     settings_for: Sequence[str] = ()
     scale: Sequence[int] | None = None
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float | int] = field(default_factory=dict)
 
 
 def split_file(out: Path, fold: int) -> Path:
@@ -216,8 +218,9 @@ def make_rows(dataset: Dataset, choices: Choices) -> tuple[Row, ...]:
             if recipe != whole:
                 rows.append(Row(f"{name}: {label}", recipe, label))
     _check_fair(rows)
-    for row in rows:
-        create(row.recipe)
+    with torch.device("meta"):  # wrong options are found here, without the weights' memory
+        for row in rows:
+            create(row.recipe)
     return tuple(rows)
 
 
@@ -296,7 +299,7 @@ def make_splits(
 def check_choices(
     protocol: str = Plan.protocol,
     mode: str = Plan.mode,
-    size_edges: Sequence[float] = (),
+    size_edges: Sequence[float | int] = (),
     **counts: int | None,
 ) -> None:
     """Refuse values that no comparison can have.

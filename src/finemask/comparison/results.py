@@ -180,7 +180,12 @@ def collect(plan: Plan, out: Path, errors: Mapping[str, str]) -> Results:
     Whatever is written is read back, so a comparison that was stopped and one that was
     not give the same numbers.
     """
-    cells = [_read(cell, out) for cell in plan.cells if (out / "cells" / cell.name / DONE).exists()]
+    done = [cell for cell in plan.cells if (out / "cells" / cell.name / DONE).exists()]
+    return tabulate(plan, [_read(cell, out) for cell in done], errors)
+
+
+def tabulate(plan: Plan, cells: Sequence[CellScores], errors: Mapping[str, str]) -> Results:
+    """Work out all numbers from the scores of finished cells."""
     sizes, size_group_of = _sizes(cells, plan)
     known = PROTOCOLS[plan.protocol].metrics
     found = {m for c in cells for s in c.scores for m in s.values}

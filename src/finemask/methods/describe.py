@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from finemask.errors import UsageError
@@ -196,34 +197,38 @@ def count_macs(method: Method, segmenter: Segmenter, size: Sequence[int]) -> int
     return flops // 2
 
 
-def count_training_macs(method: Method, window: Sequence[int]) -> int:
+def count_training_macs(recipe: Recipe, window: Sequence[int]) -> int:
     """Multiply-adds of all convolutions of one training step, for each of its samples.
 
-    Forward and backward pass of every player, on noise of the training window.
+    Forward and backward pass of every player, at batches of two.
 
     Args:
-        method: On any device; its gradients are gone afterwards.
+        recipe: Of the method.
         window: LR sides of a training sample.
     """
-    task = method.task
+    try:
+        with FakeTensorMode():  # shapes only, no memory; unlike meta it may be asked for autocast
+            return _count_step(recipe, window)
+    except (RuntimeError, NotImplementedError):  # a loss looks at values, which these have not
+        return _count_step(recipe, window)
+
+
+def _count_step(recipe: Recipe, window: Sequence[int]) -> int:
+    task, method = recipe.task, create(recipe)
     hr = [s * f for s, f in zip(window, task.scale, strict=True)]
-    device = next(method.parameters()).device
-    rng = np.random.default_rng(0)
-    image_hr = rng.random((2, task.channels, *hr), np.float32)
-    guides = [cut for image in image_hr if (cut := method.guide(image)) is not None]
+    cut = method.guide(np.zeros((task.channels, *hr), np.float32))
     batch = Batch(
         image_lr=torch.rand(2, task.channels, *window),
-        image_hr=torch.from_numpy(image_hr),
-        target=(torch.rand(2, task.foreground, *hr) > 0.5).float(),
-        guidance=torch.from_numpy(np.stack(guides)) if guides else None,
+        image_hr=torch.rand(2, task.channels, *hr),
+        target=torch.rand(2, task.foreground, *hr).round(),
+        guidance=None if cut is None else torch.rand(2, *cut.shape),
         names=("noise", "noise"),
-    ).to(device)
+    )
     weights = method.weights()
     with FlopCounterMode(display=False) as counter:
         for player in method.players:
             parts = method.losses(batch, player)
             torch.stack([weights[name] * part for name, part in parts.items()]).sum().backward()
-    method.zero_grad(set_to_none=True)
     flops = counter.get_flop_counts()["Global"]
     both = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
     return sum(flops.get(kind, 0) for kind in both) // 2 // len(batch.names)
