@@ -152,13 +152,17 @@ class TrainSettings:
         epochs: Passes over the training cases; 0 for no such bound.
         minutes: Wall-clock bound, validation included; 0 for none.
         batch_size: Samples a step and device.
+        rescale: Factors, one drawn for each batch, that all its images are resized by; empty
+            for none.
         accumulate: Batches whose gradients are summed into one step.
         optimiser: ``adamw``, ``adam`` or ``sgd``.
         learning_rate: Peak learning rate.
         weight_decay: Decoupled for ``adamw``, classical otherwise.
         momentum: Of ``sgd``.
+        nesterov: Nesterov's form of that momentum.
         betas: Of ``adam`` and ``adamw``.
-        schedule: ``poly``, ``cosine``, ``linear``, ``plateau`` or ``constant``, over the bound.
+        schedule: ``poly``, ``cosine``, ``linear``, ``plateau`` or ``constant``, over the bound;
+            ``triangle`` rises linearly over its first half and falls over the second.
         poly_power: Of ``poly``.
         plateau_patience: Validations without gain before ``plateau`` divides by ten.
         warmup_steps: Linear warm-up.
@@ -182,13 +186,15 @@ class TrainSettings:
     epochs: int = 0
     minutes: float = 0.0
     batch_size: int = 8
+    rescale: tuple[float, ...] = ()
     accumulate: int = 1
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
+    nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["poly", "cosine", "linear", "plateau", "constant"] = "poly"
+    schedule: Literal["poly", "cosine", "linear", "triangle", "plateau", "constant"] = "poly"
     poly_power: float = 0.9
     plateau_patience: int = 5
     warmup_steps: int = 20
@@ -222,6 +228,7 @@ class TrainSettings:
         ranges: dict[str, tuple[float, float]] = dict.fromkeys(at_least_nothing, (0.0, math.inf))
         ranges |= dict.fromkeys(at_least_one, (1.0, math.inf))
         ranges |= dict.fromkeys(("momentum", "betas", "ema"), (0.0, 1.0))
+        ranges["rescale"] = (0.1, 10.0)
         check_ranges("train", self, ranges)
         if self.precision not in PRECISIONS:
             raise UsageError(

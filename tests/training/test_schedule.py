@@ -39,6 +39,12 @@ def test_decaying_schedules_go_from_one_to_nothing(schedule: str) -> None:
     assert factors == sorted(factors, reverse=True)
 
 
+def test_a_triangle_rises_and_falls() -> None:
+    settings = TrainSettings(schedule="triangle", **PLAIN)
+    factors = [learning_rate_factor(settings, 1, share / 4) for share in range(5)]
+    assert factors == [0, 0.5, 1, 0.5, 0]
+
+
 def test_poly_follows_its_formula() -> None:
     assert learning_rate_factor(TrainSettings(poly_power=2.0, **PLAIN), 1, 0.5) == 0.25
 

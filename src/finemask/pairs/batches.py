@@ -167,7 +167,7 @@ class PairDataset(Dataset[Sample]):
         self.cases, self.guide = cases, guide
         self.lr_cases = lr_cases if settings.degrade == "real" else None
         self.scale, self.settings, self.foreground = tuple(scale), settings, foreground
-        self.seed, self.normalise = seed, normalise
+        self.seed, self.stride, self.normalise = seed, stride, normalise
         largest = self._checked_sides()
         wanted = tuple(crop or settings.crop) or default_crop(len(scale), scale, stride, largest)
         self.crop = fitting_crop(wanted, scale, stride)

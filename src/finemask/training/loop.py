@@ -49,8 +49,8 @@ from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_fac
 from finemask.training.setup import (
     extended,
     fill_encoder,
+    make_batches,
     make_fabric,
-    make_loader,
     make_optimiser,
     resolve_recipe,
 )
@@ -178,7 +178,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     at = restore(job, method, averaged, optimisers) if job.resume else Standing()
     at.window = [s // f for s, f in zip(samples.crop, recipe.task.scale, strict=True)]
     at.lr_spacing_mm, at.equipment = lr_spacing_range(samples), at.equipment | equipment
-    batches = iter(make_loader(samples, settings, fabric, first_step=at.step))
+    batches = make_batches(samples, settings, fabric, first_step=at.step)
 
     model, *wrapped = fabric.setup(method, *optimisers.values())
     model.mark_forward_method("losses")

@@ -75,6 +75,7 @@ def learning_rate_factor(
     factor = {
         "poly": (1 - share) ** settings.poly_power,
         "linear": 1 - share,
+        "triangle": 1 - abs(2 * share - 1),
         "cosine": round(0.5 * (1 + math.cos(math.pi * share)), 12),
         "plateau": 0.1**plateau_drops,
         "constant": 1.0,

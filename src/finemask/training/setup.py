@@ -20,7 +20,8 @@ from finemask.errors import UsageError
 from finemask.io.files import sha256
 from finemask.methods import METHODS, Method, default_recipe
 from finemask.nn.encoders.released import load_released
-from finemask.pairs.batches import PairDataset, collate
+from finemask.pairs.batches import Batch, PairDataset, collate
+from finemask.pairs.resizing import resized_batches
 from finemask.recipe import Recipe, Task, TrainSettings, find_recipe
 from finemask.strict import build, read_toml
 
@@ -142,6 +143,7 @@ def make_optimiser(method: Method, player: str, settings: TrainSettings) -> opti
             settings.learning_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov and settings.momentum > 0,
         )
     kind = optim.AdamW if settings.optimiser == "adamw" else optim.Adam
     return kind(
@@ -162,11 +164,11 @@ class SampleNumbers(Sampler[int]):
             yield from range(start, start + self.batch)
 
 
-def make_loader(
+def make_batches(
     samples: PairDataset, settings: TrainSettings, fabric: Fabric, first_step: int
-) -> DataLoader[Any]:
-    """Batches from ``first_step`` on; its own generator leaves the global one alone."""
-    return DataLoader(
+) -> Iterator[Batch]:
+    """Batches from ``first_step`` on; their own generator leaves the global one alone."""
+    loader: DataLoader[Any] = DataLoader(
         samples,
         batch_size=settings.batch_size,
         sampler=SampleNumbers(settings, fabric.global_rank, fabric.world_size, first_step),
@@ -174,4 +176,13 @@ def make_loader(
         collate_fn=collate,
         generator=torch.Generator().manual_seed(settings.seed),
         persistent_workers=settings.workers > 0,
+    )
+    return resized_batches(
+        loader,
+        settings.rescale,
+        samples.scale,
+        seed=settings.seed,
+        first=first_step * settings.accumulate,
+        stride=samples.stride,
+        guide=samples.guide,
     )
