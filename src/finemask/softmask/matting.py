@@ -27,6 +27,8 @@ from finemask.softmask.windows import gather_windows
 
 EPSILON = 1e-4
 """Suits the noise of a CT window scaled to [0, 1]."""
+LEAST_EPSILON = 1e-8
+"""Below this share of the squared contrast alpha follows every bit of noise."""
 
 
 def soft_mask(
@@ -43,7 +45,7 @@ def soft_mask(
     shares that fit best everywhere, with the trimap's certain voxels kept as they
     are, solve one linear system.
 
-    Paper: dsnet Eq. (1), dsnet Eq. (7)
+    Paper: dsnet Eq. (1)
 
     Args:
         image: ``(*S)`` grey or ``(C, *S)``, floats scaled to about [0, 1], 2-D or 3-D.
@@ -69,10 +71,10 @@ def soft_mask(
         array([0. , 0. , 0.5, 1. , 1. ], dtype=float32)
     """
     trimap = _checked_trimap(trimap)
-    image = _checked_image(image, trimap.shape)
+    image = _checked_image(image, trimap.shape, epsilon)
     spacing = as_spacing(1.0 if spacing_mm is None else spacing_mm, trimap.ndim)
-    if not 0 < epsilon < np.inf or radius < 1:
-        raise ValueError(f"epsilon and radius must be positive, got {epsilon} and {radius}")
+    if radius < 1:
+        raise ValueError(f"radius must be at least 1, got {radius}")
     unknown = trimap == UNKNOWN
     if unknown.all() or not unknown.any():
         return trimap.copy()
@@ -107,7 +109,7 @@ def _fill(
     crop = alpha[box]
     whole = [alpha.ndim < 3 and n > reach for n in alpha.shape]
     frame = tuple(slice(reach, reach + n) for n in crop.shape)
-    grid = [n + 2 * reach for n in crop.shape]
+    grid = [(n // reach + 3) * reach for n in crop.shape]
     colours = np.zeros((len(image), *grid))
     colours[(slice(None), *frame)] = image[(slice(None), *box)]
     open_ = np.zeros(grid, bool)
@@ -147,15 +149,15 @@ def _checked_trimap(trimap: Shaped[ndarray, "..."]) -> Float32[ndarray, " *s"]:
     trimap = np.asarray(trimap)
     if trimap.ndim not in (2, 3):
         raise ValueError(f"a trimap is 2-D or 3-D, got shape {trimap.shape}")
-    certain = (trimap == BACKGROUND) | (trimap == LESION)
-    if not (certain | (trimap == UNKNOWN)).all():
+    if sum(np.count_nonzero(trimap == v) for v in (BACKGROUND, UNKNOWN, LESION)) < trimap.size:
         raise ValueError("a trimap holds only 0, 0.5 and 1; make it with trimap_from_mask")
     return trimap.astype(np.float32)
 
 
 def _checked_image(
-    image: Shaped[ndarray, "..."], shape: tuple[int, ...]
+    image: Shaped[ndarray, "..."], shape: tuple[int, ...], epsilon: float
 ) -> Float[ndarray, " c *s"]:
+    """The image with its channels first, if epsilon suits it."""
     image = np.asarray(image)
     if image.shape == shape:
         image = image[None]
@@ -163,6 +165,12 @@ def _checked_image(
         raise ValueError(f"image has shape {image.shape}, needs {shape} or (channels, *{shape})")
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image holds {image.dtype}, needs floats; scale it to [0, 1]")
-    if not np.isfinite(image).all():
+    contrast = float(image.max()) - float(image.min())
+    if not np.isfinite(contrast):
         raise ValueError("image holds values that are not finite; replace them")
+    if not LEAST_EPSILON * contrast**2 <= epsilon < np.inf or epsilon <= 0:
+        raise ValueError(
+            f"epsilon = {epsilon:g} does not suit intensities that differ by {contrast:g}; "
+            "scale the image to [0, 1] or choose a larger epsilon"
+        )
     return image

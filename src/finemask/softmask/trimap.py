@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float32, Shaped
 from numpy import ndarray
 from scipy import ndimage
 
-from finemask.masks import Spacing, as_mask, as_spacing
+from finemask.masks import Spacing, as_mask, as_spacing, bounding_box
 
 BACKGROUND, UNKNOWN, LESION = 0.0, 0.5, 1.0
 RADIUS_SHARE = 0.15
@@ -94,7 +94,7 @@ def trimap_from_readers(
         array([[0. , 0.5, 1. , 1. , 0.5]], dtype=float32)
     """
     masks = as_mask(masks, "masks")
-    steps = _steps(masks.shape[1:], spacing_mm)
+    _steps(masks.shape[1:], spacing_mm)
     if not len(masks):
         raise ValueError("masks needs at least one reader, got none")
     votes = masks.sum(0)
@@ -102,13 +102,13 @@ def trimap_from_readers(
     alike = np.zeros(votes.shape, bool)
     for box, lesion in _lesions(votes > 0):
         most = int(votes[box][lesion].max())
-        if most == 1 < len(masks):
+        if most < min(2, len(masks)):
             continue
         certain = lesion & (votes[box] == most)
         trimap[box][certain] = LESION
         if np.array_equal(certain, lesion):
             alike[box] |= lesion
-    opened = trimap_from_mask(alike, radius=1, spacing_mm=steps)
+    opened = trimap_from_mask(alike, radius=1, spacing_mm=spacing_mm)
     return np.where((votes > 0) & ~alike, trimap, opened)
 
 
@@ -145,9 +145,15 @@ def _lesions(
     mask: Bool[ndarray, " *s"],
 ) -> Iterator[tuple[tuple[slice, ...], Bool[ndarray, " *l"]]]:
     """Each lesion's box and its mask in there; voxels that touch at a corner are one lesion."""
-    labels, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    whole = bounding_box(mask)
+    if whole is None:
+        return
+    labels, _ = ndimage.label(mask[whole], structure=np.ones((3,) * mask.ndim))
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        yield box, labels[box] == number
+        place = (
+            slice(w.start + s.start, w.start + s.stop) for w, s in zip(whole, box, strict=True)
+        )
+        yield tuple(place), labels[box] == number
 
 
 def _with_margin(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64, Int, Shaped
 from numpy import ndarray
 
 
@@ -44,9 +44,15 @@ class Windows:
         return self.offsets[:, None] + self.centres
 
 
+@cache
 def window_steps(radius: int, ndim: int) -> Int[ndarray, " m n"]:
     """Voxels from the centre of a window to each of its members along each axis."""
     return np.array(list(itertools.product(range(-radius, radius + 1), repeat=ndim)))
+
+
+def flat_steps(steps: Int[ndarray, " m n"], array: Shaped[ndarray, "..."]) -> Int[ndarray, " m"]:
+    """Steps along the axes of an array as steps in its flat index."""
+    return steps @ (np.array(array.strides) // array.itemsize)
 
 
 def window_weights(radius: int, steps: Sequence[float]) -> Float64[ndarray, " m"]:
@@ -112,8 +118,7 @@ def gather_windows(
         steps: Voxel spacing along each axis over that of the finest axis.
         inside: Which part of the grid is the image; by default all that windows reach.
     """
-    strides = np.array(centres.strides) // centres.itemsize
-    offsets = window_steps(radius, centres.ndim) @ strides
+    offsets = flat_steps(window_steps(radius, centres.ndim), centres)
     places = np.flatnonzero(centres)
     members = offsets[:, None] + places
     weights = window_weights(radius, steps)[:, None]
