@@ -11,6 +11,7 @@ from finemask.methods.dsrl import DSRL
 from finemask.methods.m2snet import M2SNet, MSNet
 from finemask.methods.pranet import PraNet
 from finemask.methods.sasrnet import SASRNet
+from finemask.methods.sasrnet_pranet import SASRPraNet
 from finemask.methods.unet import UNet
 from finemask.recipe import Recipe, Task
 from finemask.strict import build
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "dsrl": DSRL,
     "sasrnet": SASRNet,
     "pranet": PraNet,
+    "sasrnet_pranet": SASRPraNet,
     "msnet": MSNet,
     "m2snet": M2SNet,
 }

@@ -209,13 +209,14 @@ class PraNetDecoder(nn.Module):
         stage = partial(ReverseAttention, classes=classes, style=style, first=first)
         self.fields = nn.ModuleList(ReceptiveField(w, channel, style) for w in widths[-3:])
         self.partial_decoder = PartialDecoder(channel, classes, style)
-        self.stages = nn.ModuleList(
-            [
-                stage(coarse, 8 * channel, kernels=(5, 5, 5, 1)),
-                stage(middle, 2 * channel),
-                stage(fine, 2 * channel),
-            ]
-        )
+        self.ra_5 = stage(coarse, 8 * channel, kernels=(5, 5, 5, 1))
+        self.ra_4 = stage(middle, 2 * channel)
+        self.ra_3 = stage(fine, 2 * channel)
+
+    @property
+    def stages(self) -> tuple[ReverseAttention, ...]:
+        """Of reverse attention, coarsest first."""
+        return self.ra_5, self.ra_4, self.ra_3
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The global map S_g and the better ones S_5, S_4 and S_3, each on the grid of its level.

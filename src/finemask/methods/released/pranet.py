@@ -35,7 +35,8 @@ STAGES = {
     3: ("reduce", "first", "rest.0", "output"),
     2: ("reduce", "first", "rest.0", "output"),
 }
-"""Convolutions of each stage of reverse attention, by the stage's number in the code."""
+"""Convolutions of each stage of reverse attention, by its number in the code; the paper counts
+one more."""
 
 
 def decoder_blocks() -> Iterator[tuple[str, str]]:
@@ -49,9 +50,9 @@ def decoder_blocks() -> Iterator[tuple[str, str]]:
                 yield f"{theirs}.branch{branch}.{k}", f"{ours}.branches.{branch}.{k}"
         yield f"{theirs}.conv_cat", f"{ours}.join"
         yield f"{theirs}.conv_res", f"{ours}.shortcut"
-    for stage, (number, layers) in enumerate(STAGES.items()):
+    for number, layers in STAGES.items():
         for k, layer in enumerate(layers, start=1):
-            yield f"ra{number}_conv{k}", f"stages.{stage}.{layer}"
+            yield f"ra{number}_conv{k}", f"ra_{number + 1}.{layer}"
 
 
 def modules() -> Iterator[tuple[str, str]]:
