@@ -41,9 +41,10 @@ Errata and departures:
 - The released weighted cross-entropy is averaged before it is weighted, so that the weights
   cancel; printed scores come from that (`weighted_bce = false` repeats it). Its weighted IoU is
   least at 0 or 1 where the target is soft, as masks are after resizing; see `losses.structure`.
-- Three steps a batch, at 0.75, 1 and 1.25 times its size. The released code clamps each
-  element of the gradient to 0.5, which changes its direction; here its norm is bounded. Its
-  learning rate decays after 50 epochs of 19, so it is constant.
+- The released code makes three steps of each batch, at 0.75, 1 and 1.25 times its size; here
+  each batch has one of these sizes, so as many images want three times the steps. It clamps
+  each element of the gradient to 0.5, which turns it; here its norm is bounded. Its learning
+  rate would decay after 50 epochs, of which it trains 19: it is constant.
 - Each predicted map is stretched to [0, 1] before scoring, which turns the faint map of an
   image without a polyp into a full one. Not done here.
 - From scratch the global map starts at a foreground probability of 0.1.
@@ -139,6 +140,7 @@ class PraNet(Method):
             "learning_rate": 1e-4,
             "weight_decay": 0.0,
             "schedule": "constant",
+            "rescale": (0.75, 1.0, 1.25),
         }
     }
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

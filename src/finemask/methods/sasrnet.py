@@ -62,7 +62,15 @@ from finemask.losses.affinity import feature_affinity
 from finemask.losses.fidelity import lesion_weighted_mse
 from finemask.losses.overlap import cross_entropy, dice_loss
 from finemask.methods.base import Method, Segmenter
-from finemask.nn.blocks import ConvBlock, ResizeUp, Style, average_cells, make_conv, resize
+from finemask.nn.blocks import (
+    ConvBlock,
+    ResizeUp,
+    Style,
+    average_cells,
+    count_cells,
+    make_conv,
+    resize,
+)
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.scale_aware import FIELDS, Fusion, ScaleAwareDecoder, stack_maps
 from finemask.nn.superres import Enlarge, Head, ImageHead, MaskHead, mask_channels
@@ -312,8 +320,3 @@ def decode(decoder: nn.Module, shared: Sequence[Tensor]) -> tuple[Tensor, list[T
     if isinstance(decoder, ScaleAwareDecoder):
         return decoder.with_maps(shared)
     return decoder(shared), []
-
-
-def count_cells(shape: Sequence[int], stride: int) -> list[int]:
-    """Cells of ``stride`` voxels a side along each axis, at least one."""
-    return [max(1, side // stride) for side in shape]

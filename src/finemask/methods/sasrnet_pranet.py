@@ -62,6 +62,7 @@ from finemask.nn.blocks import (
     ConvBlock,
     Style,
     average_cells,
+    count_cells,
     crop_end,
     enlarge,
     make_conv,
@@ -269,6 +270,7 @@ class SASRPraNet(Method):
             "learning_rate": 1e-4,
             "weight_decay": 0.0,
             "schedule": "constant",
+            "rescale": (0.75, 1.0, 1.25),
         }
     }
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -293,8 +295,3 @@ class ScaleAwareSegmenter(Segmenter):
         step = [network.encoder.strides[-3]] * 2
         on_lr = crop_end(enlarge_by(finest, step), image_lr.shape[2:])
         return dict(zip(self.explanations, on_lr.split(1, dim=1), strict=True))
-
-
-def count_cells(shape: Sequence[int], stride: int) -> list[int]:
-    """Cells of ``stride`` voxels a side along each axis, at least one."""
-    return [max(1, side // stride) for side in shape]

@@ -343,6 +343,11 @@ def average_cells(x: Float[Tensor, " b c *s"], grid: Sequence[int]) -> Float[Ten
     return AVERAGE_CELLS[x.ndim - 2](x, tuple(grid))
 
 
+def count_cells(shape: Sequence[int], stride: int) -> list[int]:
+    """Cells of ``stride`` voxels a side along each axis, at least one."""
+    return [max(1, side // stride) for side in shape]
+
+
 def crop_end(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
     """Cut what lies beyond ``size`` at the far end of each axis."""
     window: tuple[slice, ...] = tuple(slice(n) for n in size)
