@@ -161,8 +161,9 @@ def _checked_image(
     image = np.asarray(image)
     if image.shape == shape:
         image = image[None]
-    if image.shape[1:] != shape:
-        raise ValueError(f"image has shape {image.shape}, needs {shape} or (channels, *{shape})")
+    if image.shape[1:] != shape or not len(image):
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"image has shape {image.shape}, needs ({wanted}) or (channels, {wanted})")
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image holds {image.dtype}, needs floats; scale it to [0, 1]")
     contrast = float(image.max()) - float(image.min())

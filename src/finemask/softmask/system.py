@@ -81,6 +81,10 @@ def narrow_order(unknown: Bool[ndarray, " *s"], cell: int) -> Int[ndarray, " n"]
 
     It is the reverse Cuthill-McKee order, not of voxels but of cells as wide as windows reach:
     they are few, and only neighbours among them are coupled.
+
+    Args:
+        unknown: With a margin of a cell; sides are multiples of a cell.
+        cell: Side of a cell, in voxels.
     """
     corners = itertools.product(range(cell), repeat=unknown.ndim)
     parts = [unknown[tuple(slice(start, None, cell) for start in corner)] for corner in corners]
