@@ -51,8 +51,14 @@ Errata and departures:
 - Several classes: softmax; LossNet sees each foreground class as a picture.
 - Without a file of ImageNet weights LossNet's are random (`lossnet_weights`); a run's
   ``meta.json`` names them. Nothing of LossNet is kept for prediction.
-- From scratch the recipe bounds the gradient (1.0, where the paper trains from ImageNet weights
-  without bound), and starts at a foreground probability of 0.1.
+- The recipe is the paper's, made safe from scratch: the encoder learns at the full rate (the
+  paper's tenth is for ImageNet weights), the gradient's norm is bounded, masks start at a
+  foreground probability of 0.1, and batches, windows and augmentation are those of the other
+  methods here. Rates change step by step, not once an epoch. `recipes/m2snet_polyp.toml` has
+  the paper's own numbers.
+- The released filters of ones keep one running mean and variance for all ten units and both
+  inputs, whose sums differ widely, so that the network that is evaluated is not the one that
+  learned. Here each place has its own; gains and offsets are shared as there.
 """
 
 from __future__ import annotations
@@ -66,6 +72,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from finemask.errors import UsageError
 from finemask.losses.structure import WINDOW, structure_losses
 from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.nn.blocks import ConvBlock, crop_end, resize
@@ -146,6 +153,9 @@ class Config:
                 "lossnet_width": (1.0, 4096.0),
             },
         )
+        for key, sides in {"sides": self.sides, "edge_window": (self.edge_window,)}.items():
+            if any(side % 2 == 0 for side in sides):
+                raise UsageError(f"config.{key}", f"is {sides}, needs odd sides", "change it")
 
 
 @dataclass(frozen=True)
@@ -251,10 +261,21 @@ class MSNet(Method):
         return self.network.encoder
 
     def parameter_groups(self, player: str = "network") -> Iterator[ParameterGroup]:
-        """The encoder at a tenth of the learning rate, unless configured otherwise."""
+        """The encoder at ``encoder_factor`` times the learning rate, and the rest."""
         yield from self.encoder_groups(self.config.encoder_factor)
 
-    RECIPE: ClassVar[Mapping[str, Any]] = {}
+    RECIPE: ClassVar[Mapping[str, Any]] = {
+        "train": {
+            "optimiser": "sgd",
+            "nesterov": True,
+            "learning_rate": 0.05,
+            "weight_decay": 5e-4,
+            "schedule": "triangle",
+            "warmup_steps": 0,
+            "rescale": (0.64, 0.73, 0.82, 0.91, 1.0),
+        },
+        "config": {"encoder_factor": 1.0},
+    }
 
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "baseline (FPN)": {"order": 0, "w_lossnet": 0.0},
