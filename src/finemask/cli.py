@@ -196,7 +196,6 @@ def soften(
     """Make Soft Masks of masks, readers or RECIST marks."""
     from finemask.annotation.cohort import soften as soften_data
 
-    given = {"epsilon": epsilon, "scale": read_numbers("--scale", scale), "window": window}
     made = soften_data(
         source,
         out,
@@ -204,14 +203,16 @@ def soften(
         marks=marks,
         label=label,
         method=method.value,
+        scale=read_numbers("--scale", scale) or (1,),
         radius=radius,
+        epsilon=epsilon,
+        window=window or (),
         crop=crop,
         trimaps=trimaps,
         jobs=jobs,
         resume=resume,
         overwrite=overwrite,
         progress=_progress(),
-        **{name: value for name, value in given.items() if value is not None},
     )
     for failure in made.outcome.failures[:MOST_LINES]:
         _complain(failure)
@@ -531,7 +532,8 @@ def _unexpected(error: Exception) -> int:
     """Usage errors of the command line, and whatever nobody thought of."""
     usage = getattr(error, "format_message", None)
     if usage is not None:
-        return _failed(error, f"finemask: {usage()}; see finemask --help", 2)
+        told = " ".join(usage().split())
+        return _failed(error, f"finemask: {told}; see finemask --help", 2)
     if type(error).__name__ in ("OutOfMemoryError",) or "DefaultCPUAllocator" in str(error):
         return _failed(error, "finemask: memory ran out; use smaller crops or batches", 3)
     text = " ".join(str(error).split())[:300] or type(error).__name__

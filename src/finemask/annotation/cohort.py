@@ -26,7 +26,7 @@ from finemask.io import DataWarning, write_json, write_text
 from finemask.io.outputs import check_writable, error_within, path_within
 from finemask.progress import Track, silent
 from finemask.report.tables import csv_table
-from finemask.softmask.matting import EPSILON
+from finemask.softmask.matting import EPSILON, LEAST_EPSILON
 from finemask.softmask.softening import METHODS, Method, Softening
 
 ORIGINS = ("mask", "raters", "recist")
@@ -52,7 +52,7 @@ class Softenings:
 
     def text(self) -> str:
         """The last lines of the command."""
-        lines = [*self.notes, self.outcome.text()]
+        lines = [*(f"note: {note}" for note in self.notes), self.outcome.text()]
         agreements = [row.agreement for row in self.rows if row.agreement is not None]
         if agreements:
             readers = sorted({row.readers for row in self.rows if row.readers})
@@ -70,14 +70,14 @@ class Softenings:
 def soften(
     source: str | Path,
     out: str | Path,
-    origin: Origin,
+    origin: str,
     *,
     marks: str | Path | None = None,
     label: str | None = None,
     method: str = "matting",
     scale: Sequence[int] = (1,),
     radius: float | int | None = None,
-    epsilon: float = EPSILON,
+    epsilon: float | None = None,
     window: Sequence[float | int] = (),
     crop: int = 0,
     trimaps: bool = False,
@@ -102,7 +102,7 @@ def soften(
             readers, ``mean``.
         scale: How often the new grid splits each voxel along each axis.
         radius: Half width of the unknown band (or width of the ring) in voxels of the new grid.
-        epsilon: Smoothness of the matting.
+        epsilon: Noise that matting forgives, see ``soft_mask``; its own default if not given.
         window: Intensities (HU) that become black and white.
         crop: Cut a square of this side round each mark, larger for large lesions; 0 keeps slices.
         trimaps: Write trimaps too.
@@ -119,6 +119,10 @@ def soften(
         >>> soften("data", "soft", "mask", scale=(2,))  # doctest: +SKIP
     """
     source, out = Path(source), Path(out)
+    if origin not in ORIGINS:
+        raise UsageError("--from", f"is {origin!r}", f"choose {', '.join(ORIGINS)}")
+    origin = cast(Origin, origin)
+    epsilon = EPSILON if epsilon is None else epsilon
     settings = _settings(origin, method, scale, radius, epsilon, window)
     _check_options(origin, crop, jobs)
     plan = plan_tasks(source, origin, None if marks is None else Path(marks), label)
@@ -176,8 +180,7 @@ class _Course:
 
     def finish(self, out: Path) -> Softenings:
         """Write the tables and the contact sheets."""
-        names = {task.name for task in self.plan.tasks}
-        lines = [self.journal.lines[t.name] for t in self.plan.tasks if t.name in names]
+        lines = [self.journal.lines[task.name] for task in self.plan.tasks]
         rows = tuple(Row(**row) for line in lines for row in line["rows"])
         if rows:
             cases = [[c[column] for column in MANIFEST] for line in lines for c in line["cases"]]
@@ -186,9 +189,11 @@ class _Course:
             write_text(out / "quality.csv", table, overwrite=True)
             write_json(out / "dataset.json", self._about(rows), overwrite=True)
             self._write_pages(out, rows)
-        errors = [error for _, error in self.failures]
+        order = {task.name: number for number, task in enumerate(self.plan.tasks)}
+        failures = sorted(self.failures, key=lambda failure: order.get(failure[0], -1))
+        errors = [error for _, error in failures]
         if errors:
-            told = [(name, *_told(self.plan.root, error)) for name, error in self.failures]
+            told = [(name, *_told(self.plan.root, error)) for name, error in failures]
             table = csv_table(("case", "file", "error"), told)
             write_text(out / "failures.csv", table, overwrite=True)
         else:
@@ -252,27 +257,31 @@ def _settings(
     origin: Origin,
     method: str,
     scale: Sequence[int],
-    radius: float | None,
+    radius: float | int | None,
     epsilon: float,
-    window: Sequence[float],
+    window: Sequence[float | int],
 ) -> Softening:
     """The settings of a call, each checked by itself."""
-    if origin not in ORIGINS:
-        raise UsageError("--from", f"is {origin!r}", f"choose {', '.join(ORIGINS)}")
     if method not in METHODS:
         raise UsageError("--method", f"is {method!r}", f"choose {', '.join(METHODS)}")
     if method == "mean" and origin != "raters":
         raise UsageError("--method", "is mean, of several readers", "take --from raters")
     if radius is not None and not 0 < radius < math.inf:
         raise UsageError("--radius", f"is {radius}", "give a positive number of voxels")
-    if not 0 < epsilon < math.inf:
-        raise UsageError("--epsilon", f"is {epsilon}", "give a small positive number, e.g. 1e-4")
+    if not LEAST_EPSILON <= epsilon < math.inf:
+        raise UsageError("--epsilon", f"is {epsilon}", "give a small number such as 1e-4")
     if window and (len(window) != 2 or not window[0] < window[1]):
         raise UsageError("--window", f"is {window}", "give the lower, then the higher intensity")
     if not scale or min(scale) < 1:
         raise UsageError("--scale", f"is {tuple(scale)}", "give whole numbers from 1")
     low_high = tuple(float(value) for value in window)
-    return Softening(cast(Method, method), tuple(scale), radius, epsilon, low_high)
+    return Softening(
+        cast(Method, method),
+        tuple(scale),
+        None if radius is None else float(radius),
+        epsilon,
+        low_high,
+    )
 
 
 def _check_options(origin: Origin, crop: int, jobs: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,7 @@ class Journal:
         self.lines: dict[str, dict[str, Any]] = _read(self.path) if self.path.exists() else {}
         if not keep:
             for line in self.lines.values():
-                for file in (out / output["path"] for output in line["outputs"]):
-                    if inside(out, file):
-                        file.unlink(missing_ok=True)
+                self._remove(output["path"] for output in line["outputs"])
             self.lines = {}
         out.mkdir(parents=True, exist_ok=True)
         fresh = not (keep and self.path.exists())
@@ -77,9 +75,17 @@ class Journal:
             return False
 
     def record(self, name: str, line: Mapping[str, Any]) -> None:
-        """Write down what came of a case."""
+        """Write down what came of a case; what an earlier call left of it in other files goes."""
+        kept = {output["path"] for output in line["outputs"]}
+        before = self.lines.get(name, {"outputs": []})["outputs"]
+        self._remove(o["path"] for o in before if o["path"] not in kept)
         self.lines[name] = dict(line)
         self._append({"case": name, **line})
+
+    def _remove(self, files: Iterable[str]) -> None:
+        for file in (self.out / name for name in files):
+            if inside(self.out, file):
+                file.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._file.close()

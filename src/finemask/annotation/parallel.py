@@ -59,7 +59,11 @@ def _run_in_pool(
     try:
         while True:
             while len(waiting) < 2 * jobs and (task := next(tasks, None)) is not None:
-                waiting[pool.submit(work, task)] = task
+                try:
+                    waiting[pool.submit(work, task)] = task
+                except BrokenProcessPool:
+                    suspects.append(task)
+                    raise
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:

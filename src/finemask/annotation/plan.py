@@ -99,8 +99,10 @@ def plan_tasks(
     tasks = tuple(Task(entry, origin, value, dict(dataset.labels)) for entry in chosen)
     without = [e.name for e in dataset.entries if e not in chosen]
     kind = "a mask" if origin == "mask" else "readers"
-    notes = (f"{len(without)} images without {kind} are left out: {few(without)}",) * bool(without)
-    return Plan(_root(source), tasks, tuple(problems), dataset.dims, name, notes)
+    notes = list(dataset.notes)
+    if without:
+        notes.append(f"{len(without)} images without {kind} are left out: {few(without)}")
+    return Plan(_root(source), tasks, tuple(problems), dataset.dims, name, tuple(notes))
 
 
 def _root(source: Path) -> Path:

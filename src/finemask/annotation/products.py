@@ -209,6 +209,7 @@ def _with_marks(
         made.reference[place] |= lesion.reference
         if made.trimap is not None and lesion.trimap is not None:
             made.trimap[place] = np.maximum(made.trimap[place], lesion.trimap)
+        made = replace(made, threshold=lesion.threshold)
         flags += [*row.flags, *lesion.flags]
         marks.append(mark)
         done.append(row)

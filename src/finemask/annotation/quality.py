@@ -104,14 +104,14 @@ def measure(
     flags = [*made.flags, *(["low_agreement"] if agreement < LOW_AGREEMENT else [])]
     return Row(
         lesions=len(lesions),
-        diameter=lesions[0].diameter if lesions else 0.0,
-        long_axis=longest[0] if longest else None,
-        short_axis=longest[1] if longest else None,
+        diameter=round(lesions[0].diameter, 4) if lesions else 0.0,
+        long_axis=round(longest[0], 4) if longest else None,
+        short_axis=round(longest[1], 4) if longest else None,
         unit=geometry.unit,
-        band_px=band_width(open_, hard, steps.tolist()),
-        band_mm=band_width(open_, hard, geometry.spacing) if in_mm else None,
-        unknown_share=opened / max(opened + certain, 1),
-        agreement=None if math.isnan(agreement) else agreement,
+        band_px=round(band_width(open_, hard, steps.tolist()), 3),
+        band_mm=round(band_width(open_, hard, geometry.spacing), 4) if in_mm else None,
+        unknown_share=round(opened / max(opened + certain, 1), 4),
+        agreement=None if math.isnan(agreement) else round(agreement, 4),
         flags=" ".join(flags),
         **known,
     )

@@ -147,15 +147,21 @@ def _draw_axes(picture: Image.Image, mark: Mark, window: Window) -> None:
         np.array(picture.size)[::-1] / np.array(shape)
     )
     draw = ImageDraw.Draw(picture)
-    for first, last in (places[:2], places[2:]):
-        draw.line([*first[::-1], *last[::-1]], TRUTH, width=FINE + 1)
+    for colour, width in ((PAPER, 3 * FINE + 1), (TRUTH, FINE + 2)):  # readable on any grey
+        for first, last in (places[:2], places[2:]):
+            draw.line([*first[::-1], *last[::-1]], colour, width=width)
 
 
 def _write(sheet: Image.Image, caption: str, alert: str) -> None:
+    """The line above the pictures; what has no room is cut off."""
     text, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     text.text((1, 2), caption, INK, font=font)
-    if alert:
-        text.text((sheet.width - 1, 2), alert, ALERT, font=font, anchor="ra")
+    room = sheet.width - text.textlength(caption, font=font) - 16
+    words = alert.split()
+    while words and text.textlength(alert, font=font) > room:
+        words.pop()
+        alert = " ".join([*words, "..."]) if words else ""
+    text.text((sheet.width - 1, 2), alert, ALERT, font=font, anchor="ra")
 
 
 def write_pages(strips: Sequence[Path], out: Path, heading: str, given: str) -> list[Path]:

@@ -116,7 +116,7 @@ class Work:
 
 def _caption(row: Row) -> str:
     """Line above a case on the contact sheet."""
-    told = [row.case, f"{row.diameter:.3g} {row.unit}"]
+    told = [row.case, f"{row.diameter:.3g} {row.unit}" if row.lesions else "no lesion"]
     if row.readers:
         told.append(f"{row.readers} readers")
     if row.agreement is not None:

@@ -27,6 +27,8 @@ GAP_PX = 1.0
 """Largest distance between the two axes; those of one lesion cross."""
 LONG_SLACK, SHORT_SLACK = 0.1, 0.25
 """How far a lesion may reach beyond what its axes allow, as shares of them."""
+EQUAL_AXES = 0.01
+"""Axes whose lengths differ by less than this share are of one length."""
 LEAST_ANGLE_DEG = 20.0
 """Axes that cross more narrowly than this are one axis drawn twice, not two diameters."""
 
@@ -153,7 +155,7 @@ def check_mark(
             "measure the short axis across the long one",
         )
     long, short = mark.lengths(spacing)
-    if short > long:
+    if short > long * (1 + EQUAL_AXES):
         warn(subject, f"its short axis ({short:.4g}) is longer than the long one ({long:.4g}); "
              "they were exchanged")  # fmt: skip
         return Mark(mark.short, mark.long)

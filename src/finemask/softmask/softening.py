@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from finemask.masks import bounding_box
 from finemask.preparation import block_mean
-from finemask.softmask.baselines import dilation_ring, resampled
+from finemask.softmask.baselines import RING_PROBABILITY, dilation_ring, resampled
 from finemask.softmask.grabcut import rough_mask, surroundings
 from finemask.softmask.grids import finer, finer_mask, neighbourhood, to_unit
 from finemask.softmask.matting import EPSILON, soft_mask
@@ -85,23 +85,26 @@ class Softened:
         reference: ``(*T)`` the hard mask that it should resemble: the input, what at least
             half of the readers marked, or the ellipse of the axes.
         flags: What a reader of the results should know.
+        threshold: Share from which a voxel belongs to the binary mask. It is 0.5 but for
+            ``dilation``, whose ring was not part of the mask.
     """
 
     soft: Float32[ndarray, " *t"]
     trimap: Float32[ndarray, " *t"] | None
     reference: Bool[ndarray, " *t"]
     flags: tuple[str, ...] = ()
+    threshold: float = 0.5
 
     @property
     def hard(self) -> Bool[ndarray, " *t"]:
-        """The Soft Mask cut at 0.5; a lesion that is nowhere half there keeps its surest voxel.
+        """The Soft Mask cut at its threshold; a lesion that is nowhere sure keeps one voxel.
 
         Example:
             >>> soft = np.array([[0.0, 0.2, 0.4]], np.float32)
             >>> Softened(soft, None, soft > 0).hard.astype(int)
             array([[0, 0, 1]])
         """
-        hard = self.soft >= 0.5
+        hard = self.soft >= self.threshold
         if self.reference.any() and not hard.any() and self.soft.any():
             hard.flat[self.soft.argmax()] = True
         return hard
@@ -124,8 +127,8 @@ def soften_mask(
     factors, flags = settings.factors(mask.ndim), () if mask.any() else ("empty",)
     steps = [s / f for s, f in zip(spacing or (1.0,) * mask.ndim, factors, strict=True)]
     fine = finer_mask(mask, factors)
-    if settings.method in ("dilation", "resampling"):
-        return Softened(_baseline(mask, fine, settings, steps), None, fine, flags)
+    if settings.method != "matting":
+        return _baseline(mask, fine, settings, steps, flags)
     trimap = trimap_from_mask(fine, settings.radius, steps)
     return Softened(_matted(image, mask, trimap, settings, steps), trimap, fine, flags)
 
@@ -156,7 +159,7 @@ def soften_readers(
         share = finer((votes / len(masks)).astype(np.float32), factors, order=1)
         return Softened(share.clip(0, 1), None, fine, flags)
     if settings.method != "matting":
-        return Softened(_baseline(consensus, fine, settings, steps), None, fine, flags)
+        return _baseline(consensus, fine, settings, steps, flags)
     trimap = trimap_from_readers(np.stack([finer_mask(m, factors) for m in masks]), steps)
     return Softened(_matted(image, votes > 0, trimap, settings, steps), trimap, fine, flags)
 
@@ -208,8 +211,8 @@ def soften_mark(
         coarse = block_mean(rough, (work, work)) >= 0.5
         coarse = coarse if coarse.any() else ellipse(mark, unit.shape[1:])
         fine = finer_mask(coarse, (scale, scale))
-        soft = _baseline(coarse, fine, settings, steps)
-        return window, Softened(soft, None, expected, flags)
+        made = _baseline(coarse, fine, settings, steps, flags)
+        return window, replace(made, reference=expected)
     times = work // scale
     if settings.radius is None:  # the band covers what the grid of the cut leaves open, too
         radius = float(max(lesion_radius(rough, (1.0, 1.0)), 1 + round(work / zoom / 2)))
@@ -299,10 +302,15 @@ def _baseline(
     fine: Bool[ndarray, " *t"],
     settings: Softening,
     steps: Sequence[float],
-) -> Float32[ndarray, " *t"]:
+    flags: tuple[str, ...],
+) -> Softened:
+    """What the methods that do not look at the image make of a mask."""
+    factors = settings.factors(mask.ndim)
     if settings.method == "dilation":
-        width = RING * max(settings.factors(mask.ndim))
-        return dilation_ring(fine, width if settings.radius is None else settings.radius, steps)
-    if settings.method == "resampling":
-        return resampled(mask, settings.factors(mask.ndim))
-    raise ValueError(f"method {settings.method!r} needs several readers")
+        width = RING * max(factors) if settings.radius is None else settings.radius
+        soft, threshold = dilation_ring(fine, width, steps), (1 + RING_PROBABILITY) / 2
+    elif settings.method == "resampling":
+        soft, threshold = resampled(mask, factors), 0.5
+    else:
+        raise ValueError(f"method {settings.method!r} needs several readers")
+    return Softened(soft, None, fine, flags, threshold)
