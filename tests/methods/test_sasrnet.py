@@ -12,13 +12,16 @@ from numpy import ndarray
 from torch import nn
 
 from finemask.errors import UsageError
+from finemask.methods.base import Segmenter
 from finemask.methods.describe import count_macs, count_parameters
 from finemask.methods.released.sasrnet import GRAPH
 from finemask.methods.sasrnet import Config, SASRNet
 from finemask.methods.unet import Config as UNetConfig
 from finemask.methods.unet import UNet
+from finemask.nn.blocks import Style
 from finemask.nn.scale_aware import ScaleAwareConv, ScaleAwareDecoder
-from finemask.nn.superres import ImageHead
+from finemask.nn.superres import ImageHead, MaskHead
+from finemask.nn.unet import UNetEncoder
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
@@ -185,6 +188,22 @@ def test_outputs_are_compared_as_released() -> None:
         got = float(method.losses(batch)["L_FA"])
     assert got == pytest.approx(gram_distance(*(c.numpy() for c in cells)), rel=1e-3)
     assert not hasattr(method, "fa_lisr")
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shipping_costs_what_a_unet_with_sdc_blocks_costs(dims: int) -> None:
+    task, widths, style = Task(dims, 1, 2, (2,)), (4, 8, 16), Style(dims)
+    with torch.device("meta"):
+        plain = nn.Sequential(
+            UNetEncoder(1, widths, style),
+            ScaleAwareDecoder(widths, style),
+            MaskHead(4, 2, task.scale),
+        )
+        method = SASRNet(task, TINY)
+        shipped, other = method.deploy(), Segmenter(plain, task)
+        assert count_parameters(shipped) == count_parameters(other)
+        sides = (32,) * dims
+        assert count_macs(method, shipped, sides) == count_macs(method, other, sides)
 
 
 @pytest.mark.parametrize("scale", [(2, 2), (3, 3), (1, 2, 2)])

@@ -37,11 +37,15 @@ Errata and departures:
   compares the outputs instead (`fa_on = "outputs"`), and gives SA the weight 0.
 - The released code sums the absolute differences over a batch (`power = 1`), counts lesions
   1.0 in Eq. 2, has no squares in Eq. 1, and builds dropout anew in every call, so that its
-  predictions are random; here it rests in evaluation. It resizes with corner alignment,
-  which shifts HR against LR. None of this is reproduced.
+  predictions are random; here it drops whole maps and rests in evaluation. It resizes with
+  corner alignment, which shifts HR against LR. None of this is reproduced.
+- The convolutions of FA have no bias: pooled features are small beside one, and the loss
+  compared two constants.
 - Backbone, norm, head and widths are the U-Net's and DSRL's of this package, so that the
   three differ in nothing but the method; `sr_skip` is explained in `methods/dsrl.py`. The
-  cross-entropy joins the Dice loss as it does there; `w_ce = 0` is the paper's Eq. (8).
+  cross-entropy joins the Dice loss as it does there; `w_ce = 0` is the paper's Eq. (8). The
+  released graph is in `methods/released/sasrnet.py`, the paper's settings are the recipes
+  `sasrnet_nodules` and `sasrnet_skin`.
 - Without the dual path the paper's networks see and answer LR. So does `dsr = false`: it
   learns the mask averaged over HR blocks, and its logits are interpolated to the HR grid.
 """
