@@ -15,6 +15,7 @@ from finemask.errors import DataError, UsageError
 from finemask.methods import create, default_recipe
 from finemask.methods.base import Method
 from finemask.methods.released.base import Released
+from finemask.methods.released.m2snet import M2SNET, MSNET
 from finemask.methods.released.pranet import PRANET
 from finemask.methods.released.sasrnet import SASRNET
 from finemask.nn.weights import read_weights
@@ -23,6 +24,8 @@ from finemask.recipe import Recipe, Task
 RELEASED: dict[str, Released] = {
     "sasrnet": SASRNET,
     "pranet": PRANET,
+    "msnet": MSNET,
+    "m2snet": M2SNET,
 }
 
 __all__ = ["RELEASED", "Released", "find_released", "load_released", "released_recipe"]
@@ -69,7 +72,8 @@ def load_released(name: str, path: Path) -> Method:
         DataError: When the file cannot be read, or names or shapes do not fit.
         UsageError: When the method has no released network.
     """
-    released, given = find_released(name), read_weights(path)
+    released = find_released(name)
+    given = released.adapt(read_weights(path))
     with torch.random.fork_rng():  # building a network must not disturb the caller's seed
         method = create(released_recipe(name))
     own, found, wrong = method.state_dict(), dict[str, Tensor](), []

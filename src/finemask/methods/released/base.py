@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Released:
             has the same names.
         unused: Prefixes of released weights that play no part.
         window_lr: LR sides of the windows that it learned from.
+        adapt: Changes released weights that are kept in another form here.
     """
 
     source: str
@@ -25,3 +28,4 @@ class Released:
     modules: Mapping[str, str]
     unused: tuple[str, ...]
     window_lr: tuple[int, ...]
+    adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
