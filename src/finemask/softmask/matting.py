@@ -14,11 +14,13 @@ Errata of paper 001, section III-A:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 from numpy import ndarray
+from scipy import ndimage
 
 from finemask.masks import Spacing, as_spacing, bounding_box
 from finemask.softmask.system import solve
@@ -77,60 +79,92 @@ def soft_mask(
         raise ValueError(f"radius must be at least 1, got {radius}")
     unknown = trimap == UNKNOWN
     if unknown.all() or not unknown.any():
-        return trimap.copy()
+        return trimap
     # A volume of one slice is a picture.
     axes = [axis for axis, n in enumerate(trimap.shape) if n > 1]
     shape = [trimap.shape[axis] for axis in axes]
     steps = [spacing[axis] / min(spacing[a] for a in axes) for axis in axes]
-    alpha = trimap.reshape(shape).copy()
-    _fill(alpha, image.reshape(-1, *shape), epsilon, radius, steps)
+    whole = [len(shape) < 3 and n > 2 * radius for n in shape]
+    alpha, image = trimap.reshape(shape), image.reshape(-1, *shape)
+    for box, centres in _bands(unknown.reshape(shape), radius):
+        colours = image[(slice(None), *box)]
+        alpha[box] = _matted(alpha[box], colours, centres, whole, epsilon, radius, steps)
     return alpha.reshape(trimap.shape)
 
 
-def _fill(
-    alpha: Float32[ndarray, " *s"],
+def _bands(
+    unknown: Bool[ndarray, " *s"], radius: int
+) -> Iterator[tuple[tuple[slice, ...], Bool[ndarray, " *b"]]]:
+    """Unknown voxels that no window couples to others: they are solved for by themselves.
+
+    Yields:
+        A box that holds all that their windows reach, and where in it these are centred.
+    """
+    around = _grown(bounding_box(unknown) or (), 2 * radius, unknown.shape)
+    labels, _ = ndimage.label(_touching(unknown[around], radius))
+    for number, part in enumerate(ndimage.find_objects(labels), start=1):
+        part = _grown(part, radius, labels.shape)
+        box = (
+            slice(a.start + p.start, a.start + p.stop) for a, p in zip(around, part, strict=True)
+        )
+        yield tuple(box), labels[part] == number
+
+
+def _grown(box: Sequence[slice], margin: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """A box with a margin, as far as the image goes."""
+    return tuple(
+        slice(max(s.start - margin, 0), min(s.stop + margin, n))
+        for s, n in zip(box, shape, strict=True)
+    )
+
+
+def _matted(
+    trimap: Float32[ndarray, " *s"],
     image: Float[ndarray, " c *s"],
+    centres: Bool[ndarray, " *s"],
+    whole: Sequence[bool],
     epsilon: float,
     radius: int,
     steps: Sequence[float],
-) -> None:
-    """Replace every 0.5 of a trimap, in place.
+) -> Float32[ndarray, " *s"]:
+    """Solve for the unknown voxels around some centres of windows.
 
     The windows of a picture lie wholly within it. Those of a volume are cut off
     where it ends: else its first and last slice would have none of their own.
     So are windows along an axis that is shorter than they are.
     """
-    unknown = alpha == UNKNOWN
-    reach = 2 * radius  # the farthest voxel that shares a window with another
-    box = tuple(
-        slice(max(s.start - reach, 0), min(s.stop + reach, n))
-        for s, n in zip(bounding_box(unknown) or (), alpha.shape, strict=True)
-    )
-    crop = alpha[box]
-    whole = [alpha.ndim < 3 and n > reach for n in alpha.shape]
-    frame = tuple(slice(reach, reach + n) for n in crop.shape)
-    grid = [(n // reach + 3) * reach for n in crop.shape]
-    colours = np.zeros((len(image), *grid))
-    colours[(slice(None), *frame)] = image[(slice(None), *box)]
-    open_ = np.zeros(grid, bool)
-    open_[frame] = unknown[box]
-    known = np.zeros(grid)
-    known[frame] = np.where(unknown[box], 0, crop)
-    inside = np.zeros(grid, bool)
-    inside[frame] = True
-    room = tuple(
-        slice(f.start + radius * w, f.stop - radius * w) for f, w in zip(frame, whole, strict=True)
-    )
-    centres = np.zeros(grid, bool)
-    centres[room] = _touching(open_, radius)[room]
+    cell = 2 * radius  # the farthest voxel that shares a window with another
+    unknown = (trimap == UNKNOWN) & centres
+    room = tuple(slice(radius, -radius) if w else slice(None) for w in whole)
+    placed = np.zeros_like(centres)
+    placed[room] = centres[room]
     windows = gather_windows(
-        colours, centres, epsilon, radius, steps, None if all(whole) else inside
+        _on_grid(image, trimap.ndim, cell, np.float64),
+        _on_grid(placed, trimap.ndim, cell, bool),
+        epsilon,
+        radius,
+        steps,
+        None if all(whole) else _on_grid(np.ones_like(centres), trimap.ndim, cell, bool),
     )
+    open_ = _on_grid(unknown, trimap.ndim, cell, bool)
+    known = _on_grid(np.where(unknown, 0, trimap), trimap.ndim, cell, np.float64)
     try:
-        solved = solve(windows, open_, known, radius)
+        alpha = solve(windows, open_, known, radius)
     except ArithmeticError as error:
         raise ValueError(f"epsilon = {epsilon:g} is too small for this image; raise it") from error
-    crop[...] = np.clip(solved[frame], BACKGROUND, LESION)
+    found = alpha[tuple(slice(cell, cell + n) for n in trimap.shape)]
+    return np.where(unknown, found.clip(BACKGROUND, LESION), trimap).astype(np.float32)
+
+
+def _on_grid(
+    values: Shaped[ndarray, "..."], ndim: int, cell: int, dtype: type
+) -> Shaped[ndarray, "..."]:
+    """Put maps on a grid of whole cells with a margin of at least one cell of nothing."""
+    shape = values.shape[-ndim:]
+    grid = np.zeros((*values.shape[:-ndim], *((n // cell + 3) * cell for n in shape)), dtype)
+    place: tuple[Any, ...] = (..., *(slice(cell, cell + n) for n in shape))
+    grid[place] = values
+    return grid
 
 
 def _touching(unknown: Bool[ndarray, " *s"], radius: int) -> Bool[ndarray, " *s"]:

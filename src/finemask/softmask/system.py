@@ -158,22 +158,23 @@ def _entries(
     homes = slot[voxels - windows.offsets[:, None]]  # windows that hold a voxel, by its place there
     steps, pairs = _pairs(radius, number.ndim)
     entries = np.zeros((len(steps), len(voxels)))
-    part = np.zeros(count + 1)  # the last stands for windows that are not there
-    for a, b, step in pairs:
-        np.einsum("vk,vk->k", windows.vectors[:, a], windows.vectors[:, b], out=part[:-1])
-        if a == b:
-            part[:-1] -= windows.weights[a]
-        entries[step] -= part.take(homes[a])
+    products = np.zeros((len(pairs), count + 1))  # the last stands for windows that are not there
+    for a, which in enumerate(pairs):
+        part = products[: len(which)]
+        first, second = windows.vectors[:, a], windows.vectors[:, a:]
+        np.einsum("vk,vbk->bk", first, second, out=part[:, :-1])
+        part[0, :-1] -= windows.weights[a]
+        entries[which] -= part.take(homes[a], axis=1)
     return flat_steps(steps, number), entries
 
 
 @cache
-def _pairs(radius: int, ndim: int) -> tuple[Int[ndarray, " t n"], list[list[int]]]:
-    """Steps between two voxels of one window; each pair of its voxels and which step that is."""
+def _pairs(radius: int, ndim: int) -> tuple[Int[ndarray, " t n"], list[Int[ndarray, " _"]]]:
+    """Steps between voxels of a window; for each voxel, which lead to it and to those after it."""
     offsets = window_steps(radius, ndim)
     first, second = np.triu_indices(len(offsets))
     steps, which = np.unique(offsets[second] - offsets[first], axis=0, return_inverse=True)
-    return steps, np.stack([first, second, which.ravel()], axis=1).tolist()
+    return steps, np.split(which.ravel(), np.flatnonzero(np.diff(first)) + 1)
 
 
 def _solve_iteratively(

@@ -160,11 +160,14 @@ def _with_margin(
     box: Sequence[slice], lesion: Bool[ndarray, " *l"], margin: Sequence[int], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], Bool[ndarray, " *m"]]:
     """A larger box around a lesion as far as the image goes, and the mask in there."""
-    pads = [
-        (min(m, s.start), min(m, n - s.stop)) for s, m, n in zip(box, margin, shape, strict=True)
-    ]
-    larger = (slice(s.start - a, s.stop + b) for s, (a, b) in zip(box, pads, strict=True))
-    return tuple(larger), np.pad(lesion, pads)
+    larger = tuple(
+        slice(max(s.start - m, 0), min(s.stop + m, n))
+        for s, m, n in zip(box, margin, shape, strict=True)
+    )
+    mask = np.zeros([s.stop - s.start for s in larger], bool)
+    inner = (slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, larger, strict=True))
+    mask[tuple(inner)] = lesion
+    return larger, mask
 
 
 def _core(
