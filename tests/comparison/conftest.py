@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from finemask.comparison.plan import DONE, Cell, Choices, Plan, make_rows, make_splits
-from finemask.datasets import load_dataset
+from finemask.comparison.plan import DONE, Cell, Choices, Plan, Row, make_rows, make_splits
+from finemask.comparison.results import CellScores, Results, tabulate
+from finemask.datasets import Split, load_dataset
 from finemask.evaluation.cohort import evaluate
-from finemask.io import write_json, write_labels
+from finemask.io import write_json, write_labels, write_text
+from finemask.metrics.overlap import Confusion
+from finemask.metrics.scores import Score
+from finemask.recipe import Recipe, TrainSettings
+from finemask.report.tables import cases_table
 
 Draw = Callable[[Cell, str, np.ndarray], np.ndarray]
 """Makes the mask of a cell and case from the truth."""
@@ -55,11 +61,45 @@ def made_up(
             assert case.truth is not None
             mask = draw(cell, name, case.truth > 0).astype(np.uint8)
             write_labels(folder / "masks" / f"{name}.png", mask, case.geometry, overwrite=True)
-        evaluation = evaluate(folder / "masks", data, folder / "scores", cases=test, overwrite=True)
-        about = {"finemask": "0", "code_sha256": "0", "recipe_sha256": cell.fingerprint,
+        evaluation = evaluate(folder / "masks", data, cases=test)
+        table = cases_table(evaluation.scores, list(evaluation.summary["scores"]))
+        write_text(folder / "scores" / "cases.csv", table, overwrite=True)
+        about = {"finemask": "0", "code_sha256": "0", "recipe": cell.recipe.to_dict(),
                  "step_best": 4, "failed": [f.case for f in evaluation.failures],
                  "cost": dict(cost)}  # fmt: skip
         write_json(folder / DONE, about, overwrite=True)
+
+
+def tabulated(
+    values: Mapping[str, Mapping[int, Mapping[str, float]]],
+    *,
+    metric: str = "dice",
+    sizes: Mapping[str, float] | None = None,
+    groups: Mapping[str, str] | None = None,
+    size_edges: tuple[float, ...] = (),
+) -> Results:
+    """Results of ``[row][seed][case]`` values of one metric, without any file."""
+    cases = list(dict.fromkeys(c for seeds in values.values() for v in seeds.values() for c in v))
+    rows = tuple(Row(label, Recipe(train=TrainSettings(steps=7))) for label in values)
+    split = Split(train=("t",), val=("v",), test=tuple(cases))
+    seeds = tuple(dict.fromkeys(s for found in values.values() for s in found))
+    plan = Plan(rows, seeds, (split,), "made-up", "0", size_edges=size_edges, protocol_version=2)
+    about = {"finemask": "0", "code_sha256": "0", "step_best": 4, "failed": [], "cost": COST}
+    cells = [
+        CellScores(
+            cell,
+            tuple(
+                Score(case, (groups or {}).get(case, case), "lesion", (sizes or {}).get(case, 5.0),
+                      "mm", {metric: value}, Confusion(1, 1, 1, 1),
+                      "prediction empty" if math.isinf(value) else "")
+                for case, value in values[cell.row.label][cell.seed].items()
+            ),
+            about,
+        )
+        for cell in plan.cells
+        if cell.seed in values[cell.row.label]
+    ]  # fmt: skip
+    return tabulate(plan, cells, {})
 
 
 def grown(truth: np.ndarray, by: int) -> np.ndarray:
@@ -80,6 +120,18 @@ def make_plan() -> MakePlan:
 def make_up() -> MakeUp:
     """Write the cells of a plan with masks that ``draw`` makes of the truth."""
     return made_up
+
+
+@pytest.fixture(scope="session")
+def tabulate_values() -> Callable[..., Results]:
+    """Results of ``[row][seed][case]`` values of one metric, without any file."""
+    return tabulated
+
+
+@pytest.fixture(scope="session")
+def grow() -> Callable[..., np.ndarray]:
+    """A mask that is some voxels too large, or too small."""
+    return grown
 
 
 @pytest.fixture(scope="session")

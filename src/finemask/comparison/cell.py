@@ -85,7 +85,7 @@ def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
         "row": cell.row.label,
         "seed": cell.seed,
         "fold": cell.fold,
-        "recipe_sha256": cell.fingerprint,
+        "recipe": cell.recipe.to_dict(),
         "step_best": run.meta["step"],
         "step_last": standing["step"],
         "threshold": run.threshold,
@@ -227,7 +227,7 @@ def main() -> int:
     except Interrupted:
         return STOPPED
     except FinemaskError as error:
-        line = error_within(out, error)
+        line = error_within(folder, error)
     except Exception as error:
         traceback.print_exc()
         line = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; see log.txt"

@@ -126,6 +126,8 @@ def compare(
         bounds={name: value for name, value in bounds.items() if value is not None},
     )
     old = _find(out, resume, overwrite)
+    if resume and old is None and choices == Choices():
+        raise UsageError(out, "holds no comparison to go on with", "name methods to begin one")
     plan = _planned(
         data, old, choices, seeds, jobs, folds, split,
         mode=mode,

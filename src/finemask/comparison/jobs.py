@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan
+from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan, read_recipe
 from finemask.datasets.listing import read_json
 from finemask.errors import FinemaskError, UsageError
 from finemask.progress import Track, silent
@@ -32,7 +32,7 @@ def is_done(out: Path, cell: Cell) -> bool:
     """Whether a cell was finished with the recipe that the plan gives it."""
     path = out / "cells" / cell.name / DONE
     try:
-        return path.exists() and read_json(path)["recipe_sha256"] == cell.fingerprint
+        return path.exists() and read_recipe(read_json(path)["recipe"], cell.name) == cell.recipe
     except (FinemaskError, KeyError):
         return False
 
@@ -104,6 +104,8 @@ class Jobs:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdin:
+                process.stdin.close()  # not before: a cell takes it for a second signal
         self.running.clear()
 
     def _error(self, cell: Cell, code: int) -> str:

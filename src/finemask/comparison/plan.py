@@ -6,10 +6,8 @@ make it unfair is one value for all of them, or refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,12 +81,6 @@ class Cell:
         """The row's recipe with this cell's seed."""
         return replace(self.row.recipe, train=replace(self.row.recipe.train, seed=self.seed))
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes with anything that the recipe says."""
-        text = json.dumps(self.recipe.to_dict(), sort_keys=True)
-        return sha256(text.encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -155,7 +147,7 @@ class Plan:
         try:
             return cls(
                 rows=tuple(
-                    Row(r["label"], Recipe.from_dict(r["recipe"], r["label"]), r["ablation"])
+                    Row(r["label"], read_recipe(r["recipe"], r["label"]), r["ablation"])
                     for r in values["rows"]
                 ),
                 seeds=tuple(values["seeds"]),
@@ -185,6 +177,13 @@ class Choices:
     settings_for: Sequence[str] = ()
     scale: Sequence[int] | None = None
     bounds: Mapping[str, float | int] = field(default_factory=dict)
+
+
+def read_recipe(values: Mapping[str, Any], subject: str) -> Recipe:
+    """A recipe that was written down; what the program has learned since is at its default."""
+    recipe = Recipe.from_dict(values, subject)
+    defaults = asdict(find_method(recipe.method).config_type())
+    return replace(recipe, config={**defaults, **recipe.config})
 
 
 def split_file(out: Path, fold: int) -> Path:
