@@ -16,7 +16,7 @@ what was missed) and corrects the map. All four maps are supervised.
 | PD, the parallel partial decoder; S_g    | `nn.pranet.PartialDecoder`      |
 | RA, reverse attention                    | `nn.pranet.ReverseAttention`    |
 | S_5, S_4, S_3                            | `nn.pranet.PraNetDecoder`       |
-| deep supervision                         | `PraNet.losses`                 |
+| deep supervision                         | `losses.deep_supervision`       |
 
 | Equation                                           | here                              |
 |----------------------------------------------------|-----------------------------------|
@@ -56,10 +56,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxtyping import Float
 from torch import Tensor
 
-from finemask.losses.structure import structure_losses
+from finemask.losses.deep_supervision import side_map_losses
 from finemask.methods.base import Method, Segmenter
 from finemask.nn.blocks import Style
 from finemask.nn.encoders import Encoder, EncoderName, make_encoder
@@ -107,21 +106,11 @@ class PraNet(Method):
         self.network = PraNetwork(encoder, decoder, task.scale)
 
     def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
-        """The weighted IoU loss and weighted cross-entropy of each map.
-
-        Paper: pranet Eq. (3), its parts
-        """
+        """Paper: pranet Eq. (3), its parts."""
         maps = self.network.decoder(self.network.encoder(batch.image_lr))
-        names = ("L_g", "L_5", "L_4", "L_3")
-        sides = zip(names, self.network.on_hr_grid(maps, batch.image_lr), strict=True)
-        return {name: self.structure_loss(logits, batch.target) for name, logits in sides}
-
-    def structure_loss(
-        self, logits: Float[Tensor, " b l *hr"], target: Float[Tensor, " b f *hr"]
-    ) -> Float[Tensor, ""]:
-        """``L_wIoU + L_wBCE`` of one map."""
-        iou, bce = structure_losses(logits, target, weighted_bce=self.config.weighted_bce)
-        return iou + bce
+        sides = self.network.on_hr_grid(maps, batch.image_lr)
+        losses = side_map_losses(sides, batch.target, weighted_bce=self.config.weighted_bce)
+        return dict(zip(("L_g", "L_5", "L_4", "L_3"), losses, strict=True))
 
     def weights(self) -> dict[str, float]:
         side = self.config.w_side

@@ -48,15 +48,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from finemask.errors import UsageError
 from finemask.losses.affinity import feature_affinity
+from finemask.losses.deep_supervision import side_map_losses
 from finemask.losses.fidelity import lesion_weighted_mse
 from finemask.losses.overlap import dice_loss
-from finemask.losses.structure import structure_losses
 from finemask.methods.base import Method, Segmenter
 from finemask.nn.blocks import (
     ConvBlock,
@@ -179,12 +178,8 @@ class SASRPraNet(Method):
         shared = self.lmsr.encoder(image_lr)
         maps, f_lmsr, s_lmsr = trace(self.lmsr.decoder, shared)
         sides = self.lmsr.on_hr_grid(maps, image_lr)
-        parts = {
-            f"L_{name}": torch.stack(
-                structure_losses(side, target, weighted_bce=config.weighted_bce)
-            ).sum()
-            for name, side in zip(("g", "5", "4", "3"), sides, strict=True)
-        }
+        losses = side_map_losses(sides, target, weighted_bce=config.weighted_bce)
+        parts = dict(zip(("L_g", "L_5", "L_4", "L_3"), losses, strict=True))
         parts["L_LMSR"] = dice_loss(foreground_probs(sides[-1].float()), target)
         if config.dsr:
             f_lisr, s_lisr = self.lisr_decoder.trace(shared, image_lr.shape[2:])
@@ -242,7 +237,7 @@ class SASRPraNet(Method):
     def weights(self) -> dict[str, float]:
         config = self.config
         terms = {
-            **{f"L_{name}": (True, config.w_side) for name in ("g", "5", "4", "3")},
+            **dict.fromkeys(("L_g", "L_5", "L_4", "L_3"), (True, config.w_side)),
             "L_LMSR": (True, config.w_lmsr),
             "L_LISR": (config.dsr, config.w_lisr),
             "L_FA": (config.fa, config.w_fa),
