@@ -19,7 +19,6 @@ from finemask.metrics.statistics import RESAMPLES
 from finemask.report.evaluation import name_of, show
 from finemask.report.tables import csv_table, plain
 
-SHOWN = ("dice", "iou", "sensitivity", "precision", "hd95", "assd", "psnr_db", "ssim")
 COSTS = {
     "parameters_training": "weights while learning",
     "parameters_inference": "weights that ship",
@@ -234,7 +233,8 @@ def aligned(rows: Sequence[Sequence[str]], *, rule: bool = False) -> str:
 
 def shown_metrics(results: Results) -> list[str]:
     """The metrics of the short tables."""
-    return [m for m in SHOWN if m in results.metrics] or list(results.metrics[:8])
+    shown = (*PROTOCOLS[results.plan.protocol].shown, *IMAGE_METRICS)
+    return [m for m in shown if m in results.metrics]
 
 
 def _header(results: Results, label: str) -> list[str]:
