@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy import ndarray
 
 from finemask.errors import UsageError
+from finemask.io.outputs import class_in_file_name
 from finemask.losses.structure import structure_losses
 from finemask.methods import create
 from finemask.methods.describe import count_parameters
@@ -99,13 +100,18 @@ def test_size_by_formula() -> None:
 @pytest.mark.parametrize("label", SASRPraNet.ABLATIONS)
 def test_rows_of_table_3(label: str) -> None:
     config = Config(**{**SASRPraNet.ABLATIONS[label], "encoder_width": 4, "channel": 2})
-    assert config.encoder == ("res2net101" if "*" in label else "res2net50")
+    assert config.encoder == ("res2net101" if "101" in label else "res2net50")
     method = SASRPraNet(TASK, config)
     ours = "Ours" in label
     assert sum(isinstance(m, ScaleAwareConv) for m in method.modules()) == 6 * ours
     learnt = {name for name, weight in method.weights().items() if weight}
     added = {"L_LMSR", "L_LISR", "L_FA", "L_SA"} if ours else set()
     assert learnt == {"L_g", "L_5", "L_4", "L_3"} | added
+
+
+def test_rows_have_folders_of_their_own() -> None:
+    for rows in (SASRPraNet.ABLATIONS, PraNet.ABLATIONS):
+        assert len({class_in_file_name(label) for label in rows}) == len(rows)
 
 
 def test_the_row_pranet_is_pranet() -> None:

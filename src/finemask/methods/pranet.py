@@ -134,5 +134,5 @@ class PraNet(Method):
     }
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "PraNet": {},
-        "PraNet*": {"encoder": "res2net101"},
+        "PraNet-101": {"encoder": "res2net101"},
     }

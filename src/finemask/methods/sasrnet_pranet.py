@@ -34,7 +34,8 @@ Errata and departures:
   block of its width (256, 64, 64); the twin goes up from the same three levels with blocks of
   these widths, then by transposed convolutions to the LR grid; PraNet's structure losses join
   Eq. (8), whose only loss of the mask is Dice.
-- Table III's caption calls PraNet*'s backbone ResNet-101; the text calls it Res2Net-101.
+- Table III's caption calls PraNet*'s backbone ResNet-101; the text calls it Res2Net-101. The
+  star does not survive in a folder's name: the rows are "PraNet-101" here.
 - FA compares the mask's features on PraNet's finest grid, an eighth of LR: with scale 2 its
   voxels are the cells of 16 HR voxels that the paper pools to.
 - The row "PraNet" is `methods/pranet.py` to the bit: without the blocks, the twin and Dice.
@@ -270,9 +271,9 @@ class SASRPraNet(Method):
     }
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "PraNet": PLAIN,
-        "PraNet*": {**PLAIN, "encoder": "res2net101"},
+        "PraNet-101": {**PLAIN, "encoder": "res2net101"},
         "PraNet+Ours": {},
-        "PraNet*+Ours": {"encoder": "res2net101"},
+        "PraNet-101+Ours": {"encoder": "res2net101"},
     }
 
 
