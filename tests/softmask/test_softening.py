@@ -164,6 +164,17 @@ def test_a_finer_grid_shares_the_extent_of_the_image() -> None:
     assert image.min() <= cubic.min() <= cubic.max() <= image.max()
 
 
+def test_cubic_interpolation_is_exact_for_parabolas() -> None:
+    """Keys's kernel: third order, and the old values where a voxel is split into three."""
+    x = np.arange(12.0)
+    curve = (x - 4) ** 2
+    places = (np.arange(36) + 0.5) / 3 - 0.5
+    fine = finer(curve, (3,))
+    np.testing.assert_allclose(fine[6:-6], ((places - 4) ** 2)[6:-6], atol=1e-4)
+    np.testing.assert_allclose(fine[1::3], curve, atol=1e-5)
+    assert finer(np.full((3, 4, 5), 7.0), (2, 3, 2)).tolist() == np.full((6, 12, 10), 7.0).tolist()
+
+
 def test_a_finer_outline_is_smooth_and_in_place() -> None:
     mask = np.zeros((5, 5), bool)
     mask[1:4, 1:4] = True
