@@ -7,10 +7,11 @@ epsilon three times ours, which is the same problem; with its default
 preconditioner (incomplete Cholesky) and with the faster one (Jacobi). In 3-D
 nothing comparable was found.
 
-Processor time is counted, not the clock's: other work on the machine should not count. All
-take turns, round by round. The first round, in which PyMatting compiles, is left out.
+Processor time is counted, not the clock's, so that other work on the machine counts little.
+All take turns of five calls, round by round, as over a folder of images. The first round, in
+which PyMatting compiles, is left out.
 
-    pip install -c constraints.txt -e . pymatting    # without it, its columns are empty
+    pip install -c constraints.txt -e . pymatting    # without it, PyMatting's columns are empty
     OMP_NUM_THREADS=1 python benchmarks/matting.py --rounds 15
 """
 
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from statistics import median
 from time import process_time
 
@@ -29,8 +29,9 @@ from scipy.ndimage import gaussian_filter
 from finemask import soft_mask
 from finemask.softmask.matting import EPSILON
 from finemask.softmask.trimap import UNKNOWN, trimap_from_mask
-from startup import machine, ratio, table
+from startup import installed, machine, ratio, table
 
+CALLS = 5
 PICTURES = [(side, band) for side in (64, 256, 512) for band in (5, 10, 15)]
 VOLUMES = [(64, 4), (64, 6), (64, 10)]
 SPACINGS = {"equal spacings": (1.0, 1.0, 1.0), "slices 3 times apart": (3.0, 1.0, 1.0)}
@@ -67,14 +68,15 @@ def pymatting_of(
 
 
 def measure(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of processor time of each work in each round."""
+    """Milliseconds of processor time of a call of each work, in each round."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():
             started = process_time()
-            work()
+            for _ in range(CALLS):
+                work()
             if number:
-                times[name].append(1000 * (process_time() - started))
+                times[name].append(1000 * (process_time() - started) / CALLS)
     return times
 
 
@@ -86,7 +88,7 @@ def picture_row(side: int, band: int, rounds: int) -> list[str]:
         "trimap": lambda: trimap_from_mask(mask, band / 2),
         "both": lambda: soft_mask(image, trimap_from_mask(mask, band / 2)),
     }
-    peers = pymatting_of(image, trimap) if find_spec("pymatting") else {}
+    peers = pymatting_of(image, trimap) if installed("pymatting") else {}
     times = measure(works | peers, rounds)
     alpha = soft_mask(image, trimap)
     apart = [float(np.abs(peer() - alpha).max()) for peer in peers.values()]
@@ -126,12 +128,12 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     pictures, volumes = (PICTURES[:1], VOLUMES[:1]) if arguments.quick else (PICTURES, VOLUMES)
-    print(f"{machine(1)}\n")
+    print(f"{machine(1, 'PyMatting')}\n")
     head = ["picture, band", "unknown", "trimap ms", "trimap + Soft Mask ms", "PyMatting ms"]
     head += ["its fastest ms", "PyMatting / this", "its fastest / this", "largest difference"]
     print(table(head, [picture_row(*size, rounds) for size in pictures]))
     head = ["volume, band", "unknown", "trimap ms", "trimap + Soft Mask ms"]
-    rows = [row for size in volumes for row in volume_rows(*size, max(rounds // 3, 1))]
+    rows = [row for size in volumes for row in volume_rows(*size, max(rounds // 5, 1))]
     print("\n" + table(head, rows))
 
 

@@ -32,16 +32,22 @@ COMMANDS = {
 PEER = "`import monai`"
 
 
-def monai_version() -> str | None:
-    """The installed MONAI, found without importing it."""
+def installed(package: str) -> str | None:
+    """The version of a package, found without importing it."""
     try:
-        return version("monai")
+        return version(package)
     except PackageNotFoundError:
         return None
 
 
-def machine(threads: int | None = None) -> str:
+def monai_version() -> str | None:
+    """The installed MONAI."""
+    return installed("monai")
+
+
+def machine(threads: int | None = None, peer: str = "MONAI") -> str:
     """What the numbers depend on, in one line and without a date."""
+    absent = f"absent: its rows are left out (pip install {peer.lower()})"
     model = platform.processor() or platform.machine()
     if (facts := Path("/proc/cpuinfo")).exists():
         lines = facts.read_text().splitlines()
@@ -50,7 +56,7 @@ def machine(threads: int | None = None) -> str:
         f"{model}, {len(os.sched_getaffinity(0))} cores",
         f"threads: {threads or 'as torch chooses'}",
         f"Python {platform.python_version()}, torch {version('torch')}",
-        f"MONAI {monai_version() or 'absent: its rows are left out (pip install monai)'}",
+        f"{peer} {installed(peer.lower()) or absent}",
         f"load {os.getloadavg()[0]:.1f}",
     ]
     return "; ".join(parts)
