@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from finemask.nn.blocks import (
@@ -15,12 +16,24 @@ from finemask.nn.blocks import (
     ResizeUp,
     Style,
     TransposeUp,
+    box_sum,
     enlarge,
     make_conv,
     resize,
 )
 
 SIDES = {2: (7, 6), 3: (5, 7, 6)}
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 9])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_box_sum_is_a_convolution_with_ones(dims: int, side: int) -> None:
+    """Also where the box is wider than the image."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *(5, 7, 6)[:dims])
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[dims]
+    expected = convolve(x, torch.ones(3, 1, *[side] * dims), padding=side // 2, groups=3)
+    torch.testing.assert_close(box_sum(x, side), expected)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

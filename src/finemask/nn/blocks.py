@@ -77,7 +77,6 @@ AVERAGE_CELLS: Mapping[int, Callable[..., Tensor]] = {
     2: F.adaptive_avg_pool2d,
     3: F.adaptive_avg_pool3d,
 }
-AVG_POOL: Mapping[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -321,10 +320,10 @@ def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:
         >>> box_sum(torch.tensor([[[1.0, 2.0, 4.0]]]), 3)
         tensor([[[3., 7., 6.]]])
     """
-    dims = x.ndim - 2
-    for axis in range(dims):
-        window = [side if axis == k else 1 for k in range(dims)]
-        x = AVG_POOL[dims](x, window, stride=1, padding=[n // 2 for n in window]) * side
+    for axis in range(2, x.ndim):
+        around = [side // 2 if k == axis else 0 for k in reversed(range(2, x.ndim))]
+        padding = [n for n in around for _ in range(2)]
+        x = F.pad(x, padding).unfold(axis, side, 1).sum(-1)
     return x
 
 

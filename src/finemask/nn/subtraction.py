@@ -169,7 +169,7 @@ class SubtractionUnit(nn.Module):
         difference = self.compare(a, b)
         for ones in filters:
             sums = (ones(x, place) for x, place in zip((a, b), self.places, strict=True))
-            difference = difference + self.compare(*sums)
+            difference += self.compare(*sums)
         return self.block(self.context(difference))
 
     def compare(self, a: Tensor, b: Tensor) -> Tensor:
