@@ -91,6 +91,7 @@ def test_pages_hold_the_strips_in_two_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sheet, "ROWS", 3)
+    monkeypatch.setattr(sheet, "SHORT", 2)
     monkeypatch.setattr(sheet, "MOST_PAGES", 2)
     strips = []
     for number in range(14):

@@ -30,6 +30,8 @@ FINE = 3
 """Lines are drawn at so many times the size and reduced, which smooths them."""
 ROWS, COLUMNS, MARGIN = 20, 2, 16
 """Strips of a page, and pixels between them."""
+SHORT = 8
+"""Up to so many strips stand in one column."""
 MOST_PAGES = 25
 SMALLEST_WINDOW = 16
 PAPER, INK, ALERT = "#16181a", "#f2f2f2", "#ffb454"
@@ -180,7 +182,7 @@ def write_pages(strips: Sequence[Path], out: Path, heading: str, given: str) -> 
     pages = [strips[first : first + size] for first in range(0, len(strips), size)][:MOST_PAGES]
     paths = []
     for number, page in enumerate(pages, start=1):
-        columns = -(-len(page) // ROWS)
+        columns = min(-(-len(page) // SHORT), COLUMNS)
         rows = -(-len(page) // columns)
         sheet = Image.new(
             "RGB",
