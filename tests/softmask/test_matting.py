@@ -269,6 +269,16 @@ def test_both_solvers_say_the_same(monkeypatch) -> None:
         np.testing.assert_allclose(*alphas, atol=1e-5)
 
 
+def test_bands_within_the_box_of_another_are_solved_for() -> None:
+    rows, columns = np.ogrid[:26, :26]
+    far = np.maximum(abs(rows - 12), abs(columns - 12))
+    trimap = np.select([far > 10, far > 8, far > 4, far > 1], [0, 0.5, 1, 0.5], 0.0)
+    trimap[21:, 21:] = 0.5  # in the ring's box, cut off by it
+    image = scene((26, 26))[0]
+    found = soft_mask(image, trimap, epsilon=1e-3)
+    np.testing.assert_allclose(found, solve_densely(image, trimap, 1e-3).clip(0, 1), atol=1e-6)
+
+
 def test_a_small_lesion_far_from_others_costs_little(monkeypatch) -> None:
     """Every band is solved for in its own box."""
     shapes = []

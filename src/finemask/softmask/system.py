@@ -26,11 +26,11 @@ from finemask.softmask.windows import Windows, flat_steps, window_steps
 
 try:
     from threadpoolctl import ThreadpoolController
-except ImportError:  # the result is the same
+except ImportError:  # the same results, but slowly where cores are busy
     ThreadpoolController = None
 
 DIRECT_BANDWIDTH = 400
-"""Widest matrix that is factorised; beyond, conjugate gradients are faster."""
+"""Of the widest matrix that is factorised; beyond, conjugate gradients are about as fast."""
 TOLERANCE = 1e-7
 """Residual of conjugate gradients as a share of the right-hand side."""
 ITERATIONS = 10_000
@@ -197,7 +197,7 @@ def _solve_iteratively(
 def _one_thread() -> Iterator[None]:
     """One thread for linear algebra: in systems this small several wait for each other.
 
-    On a busy machine that is a hundred times slower. The number of threads is the
+    On a busy machine that takes ten times as long. Their number is the whole
     process's, hence the lock.
     """
     if ThreadpoolController is None:
