@@ -3,6 +3,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
@@ -92,8 +93,6 @@ def test_a_singular_system_is_an_error(bandwidth: int, monkeypatch) -> None:
 
 
 def test_linear_algebra_has_one_thread_meanwhile() -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
     def threads() -> set[int]:
         found = threadpoolctl.threadpool_info()
         return {pool["num_threads"] for pool in found if pool["user_api"] == "blas"}

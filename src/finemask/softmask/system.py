@@ -21,13 +21,9 @@ from scipy import sparse
 from scipy.linalg import lapack
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.sparse.linalg import LinearOperator, cg
+from threadpoolctl import ThreadpoolController
 
 from finemask.softmask.windows import Windows, flat_steps, window_steps
-
-try:
-    from threadpoolctl import ThreadpoolController
-except ImportError:  # the same results, but slowly where cores are busy
-    ThreadpoolController = None
 
 DIRECT_BANDWIDTH = 400
 """Of the widest matrix that is factorised; beyond, conjugate gradients are about as fast."""
@@ -200,11 +196,8 @@ def _one_thread() -> Iterator[None]:
     On a busy machine that takes ten times as long. Their number is the whole
     process's, hence the lock.
     """
-    if ThreadpoolController is None:
+    with _LOCK, _controller().limit(limits=1, user_api="blas"):
         yield
-    else:
-        with _LOCK, _controller().limit(limits=1, user_api="blas"):
-            yield
 
 
 @cache
