@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 import finemask.losses
+from finemask.losses.deep_supervision import side_map_losses
 from finemask.losses.fidelity import lesion_weighted_mse, mae, mse
 from finemask.losses.overlap import cross_entropy, dice_loss, iou_loss
 from finemask.losses.structure import (
@@ -45,9 +46,10 @@ LOSSES: dict[str, Loss] = {
     "weighted_iou_loss": of_probs(lambda p, y: weighted_iou_loss(p, y, edge_weight(y, 3))),
     "weighted_cross_entropy": lambda z, y: weighted_cross_entropy(z, y, edge_weight(y, 3)),
     "structure_losses": lambda z, y: torch.stack(structure_losses(z, y, window=3)).sum(),
+    "side_map_losses": lambda z, y: torch.stack(side_map_losses([z, z], y)).sum(),
     "LossNet": of_probs(LossNet(size=0, width=4)),
 }
-KINKED = ("mae", "weighted_iou_loss", "structure_losses")
+KINKED = ("mae", "weighted_iou_loss", "structure_losses", "side_map_losses")
 """Sums of absolute differences: no gradient at the target, but a slope upwards all around."""
 COMPARE_NO_TARGET = {
     "edge_weight": "weights of a loss, from the target alone",
