@@ -147,6 +147,25 @@ def test_a_crop_round_each_mark(nodules: Path, tmp_path: Path) -> None:
         assert case.truth[near].any() or 0 in middle
 
 
+def test_a_crop_has_its_mark_in_the_middle_and_ends_with_the_image(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (1, 100, 120)).astype(np.uint8)
+    write_image(tmp_path / "set" / "images" / "a.png", picture, Geometry.regular((100, 120)))
+    rows = [
+        "a,62,50,72,50,67,47,67,54",  # rows 47 to 54, columns 62 to 72
+        "a,1,95,11,95,6,92,6,98",  # at a corner
+        "a,30,40,90,40,60,20,60,60",  # longer than the crop
+    ]
+    ends = "long_x1,long_y1,long_x2,long_y2,short_x1,short_y1,short_x2,short_y2"
+    (tmp_path / "set" / "recist.csv").write_text("\n".join([f"case,{ends}", *rows]) + "\n")
+    soften(tmp_path / "set", tmp_path / "soft", "recist", crop=32)
+    first, second, third = (
+        read_image(tmp_path / "soft" / "images" / f"a_l{k}.png")[0] for k in (1, 2, 3)
+    )
+    assert (first == picture[:, 35:67, 52:84]).all() or (first == picture[:, 35:67, 51:83]).all()
+    assert (second == picture[:, 68:, :32]).all()
+    assert third.shape == (1, 90, 90)
+
+
 def write_deeplesion(nodules: Path, root: Path) -> int:
     """The official layout, made of phantoms: 16-bit PNG, HU + 32768, a folder a series."""
     columns = "File_name,Patient_index,Key_slice_index,Measurement_coordinates,Spacing_mm_px_,"
