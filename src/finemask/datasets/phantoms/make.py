@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from finemask.case import Case
+from finemask.datasets.phantoms.layers import LAYERS, layers
 from finemask.datasets.phantoms.nodules import nodules
 from finemask.datasets.phantoms.readers import READERS, Recist, measure_recist, read_outlines
 from finemask.datasets.phantoms.scene import Scene
@@ -33,6 +34,7 @@ Nothing here was measured on a person; do not report results on it as clinical.
 images/            the pictures: {image}
 masks/             the known truth: pixels at least half inside the {target}
 masks_reader1 ...  simulated readers: the true outline displaced smoothly, at times missed
+                   (none for layers)
 recist.csv         RECIST marks measured on the truth (lesions only). End points in pixels of
                    the key slice, x along columns, y along rows, (0, 0) = centre of the first
                    pixel; slice counts from 0 along the first array axis (empty in 2-D);
@@ -48,7 +50,7 @@ class Recipe:
         scene: Makes the picture from randomness, shape and size quantile.
         shape: Default shape.
         smallest: Least size along any axis.
-        target: Name of the foreground class.
+        targets: Names of the foreground classes.
         dtype: Type of the stored intensities.
         image: What the intensities are, in words.
     """
@@ -56,19 +58,22 @@ class Recipe:
     scene: Callable[..., Scene]
     shape: tuple[int, ...]
     smallest: int
-    target: str
+    targets: tuple[str, ...]
     dtype: type[np.integer[Any]]
     image: str
 
 
 RECIPES: dict[str, Recipe] = {
-    "skin": Recipe(skin, (256, 256), 48, "lesion", np.uint8, "dermoscopy, 8-bit RGB PNG"),
+    "skin": Recipe(skin, (256, 256), 48, ("lesion",), np.uint8, "dermoscopy, 8-bit RGB PNG"),
     "ultrasound": Recipe(
-        ultrasound, (256, 256), 48, "lesion", np.uint8, "breast ultrasound, 8-bit grey PNG"
+        ultrasound, (256, 256), 48, ("lesion",), np.uint8, "breast ultrasound, 8-bit grey PNG"
     ),
-    "vessels": Recipe(vessels, (256, 256), 48, "vessel", np.uint8, "fundus, 8-bit RGB PNG"),
+    "vessels": Recipe(vessels, (256, 256), 48, ("vessel",), np.uint8, "fundus, 8-bit RGB PNG"),
+    "layers": Recipe(
+        layers, (256, 256), 48, LAYERS, np.uint8, "OCT around the optic disc, 8-bit grey PNG"
+    ),
     "nodules": Recipe(
-        nodules, (64, 96, 96), 16, "nodule", np.int16, "chest CT in Hounsfield units, NIfTI"
+        nodules, (64, 96, 96), 16, ("nodule",), np.int16, "chest CT in Hounsfield units, NIfTI"
     ),
 }
 ALIASES = {"lesions": "ultrasound"}
@@ -79,8 +84,8 @@ class Phantom:
     """A generated case with marks that do not fit on its grid.
 
     Args:
-        case: Image, truth, coverage as ``soft``, and readers' masks.
-        recist: RECIST marks, one a lesion; none for vessels.
+        case: Image, truth, coverage as ``soft``, and readers' masks but for layers.
+        recist: RECIST marks, one a lesion; none for vessels and layers.
     """
 
     case: Case
@@ -97,8 +102,8 @@ def make_phantom(
     volume, already in a small set.
 
     Args:
-        kind: ``"skin"``, ``"ultrasound"`` (also called ``"lesions"``), ``"vessels"``
-            or ``"nodules"``.
+        kind: ``"skin"``, ``"ultrasound"`` (also called ``"lesions"``), ``"vessels"``,
+            ``"layers"`` (three classes) or ``"nodules"``.
         number: Number of the case, from 0.
         seed: Seed of the data set.
         size: Pixels along each axis, or one number for all of them.
@@ -124,8 +129,8 @@ def make_phantom(
         image=scene.image,
         geometry=scene.geometry,
         truth=scene.truth,
-        soft=scene.coverage[None],
-        readers=read_outlines(scene, rng),
+        soft=scene.soft,
+        readers=None if scene.classes is not None else read_outlines(scene, rng),
     )
     return Phantom(case, measure_recist(scene, case_name))
 
@@ -225,13 +230,17 @@ def _write_case(out: Path, phantom: Phantom, recipe: Recipe) -> tuple[Recist, ..
     ending = ".png" if case.geometry.ndim == 2 else ".nii.gz"
     file = f"{case.name}{ending}"
     assert case.truth is not None
-    assert case.readers is not None
     write_image(out / "images" / file, case.image.astype(recipe.dtype), case.geometry)
     masks = [("masks", case.truth)]
-    masks += [(f"masks_reader{r}", mask) for r, mask in enumerate(case.readers, start=1)]
+    if case.readers is not None:
+        masks += [(f"masks_reader{r}", mask) for r, mask in enumerate(case.readers, start=1)]
     for folder, mask in masks:
-        write_labels(out / folder / file, mask, case.geometry, labels={recipe.target: 1})
+        write_labels(out / folder / file, mask, case.geometry, labels=_numbers(recipe))
     return phantom.recist
+
+
+def _numbers(recipe: Recipe) -> dict[str, int]:
+    return {name: number for number, name in enumerate(recipe.targets, start=1)}
 
 
 def _write_about(out: Path, name: str, seed: int, marks: list[Recist], recipe: Recipe) -> None:
@@ -243,11 +252,13 @@ def _write_about(out: Path, name: str, seed: int, marks: list[Recist], recipe: R
         "generator": "finemask phantoms",
         "kind": name,
         "seed": seed,
-        "labels": {"background": 0, recipe.target: 1},
-        "readers": len(READERS),
+        "labels": {"background": 0, **_numbers(recipe)},
+        "readers": 0 if len(recipe.targets) > 1 else len(READERS),
     }
     write_json(out / "dataset.json", about)
-    text = README.format(kind=name, seed=seed, image=recipe.image, target=recipe.target)
+    text = README.format(
+        kind=name, seed=seed, image=recipe.image, target=" or ".join(recipe.targets)
+    )
     write_text(out / "README.txt", text)
     if marks:
         table = io.StringIO()

@@ -24,17 +24,27 @@ class Scene:
         lesions: ``(*S)`` integer map, lesion number where that lesion covers at
             least half of the voxel; all 0 where the target is no lesion.
         geometry: Grid of ``S``.
+        classes: ``(F, *S)`` share of each voxel inside each class, where there are several.
     """
 
     image: NDArray[np.float32]
     coverage: NDArray[np.float32]
     lesions: NDArray[Any]
     geometry: Geometry
+    classes: NDArray[np.float32] | None = None
 
     @property
     def truth(self) -> NDArray[np.uint8]:
-        """The mask: voxels at least half inside the target."""
-        return (self.coverage >= 0.5).astype(np.uint8)
+        """The mask: voxels at least half inside the target, or inside one class of several."""
+        if self.classes is None:
+            return (self.coverage >= 0.5).astype(np.uint8)
+        numbers = np.arange(1, 1 + len(self.classes), dtype=np.uint8)
+        return np.tensordot(numbers, (self.classes >= 0.5).astype(np.uint8), 1)
+
+    @property
+    def soft(self) -> NDArray[np.float32]:
+        """The share of each voxel inside each class, ``(F, *S)``."""
+        return self.coverage[None] if self.classes is None else self.classes
 
 
 def as_bytes(picture: Float[ndarray, " *s"]) -> NDArray[np.float32]:
