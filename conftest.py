@@ -12,3 +12,6 @@ from hypothesis import settings
 # Machines are shared; a slow moment is no failure.
 settings.register_profile("finemask", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("finemask")
+
+collect_ignore_glob = ["tests/golden/make_*.py"]
+"""Scripts that made the golden values, by libraries that the tests do without."""

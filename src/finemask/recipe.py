@@ -247,6 +247,11 @@ class Recipe:
     train: TrainSettings = TrainSettings()
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Sequences as a file gives them back, so that a recipe equals its copy on disk.
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in self.config.items()}
+        object.__setattr__(self, "config", plain)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], subject: str = "recipe") -> Recipe:
         """Build a recipe from nested tables.
