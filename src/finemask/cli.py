@@ -360,8 +360,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="Which metrics: segmentation; polyp_pranet or polyp_m2snet for grey maps "
-            "(with _raw: not stretched); layers."
+            help="Which metrics: segmentation; clinical; polyp_pranet or polyp_m2snet for grey "
+            "maps (with _raw: not stretched); layers."
         ),
     ] = "segmentation",
     size_edges: Annotated[

@@ -57,7 +57,7 @@ def test_scores_every_case_and_writes_what_it_promises(pred, truth, tmp_path) ->
     result = evaluate(pred, truth, tmp_path / "out")
     assert (result.scored, result.failed, result.exit_code) == (4, 0, 0)
     assert {f.name for f in (tmp_path / "out").iterdir()} == {
-        "cases.csv", "summary.json", "report.html",
+        "cases.csv", "lesions.csv", "summary.json", "report.html",
     }  # fmt: skip
     rows = {row["case"]: row for row in rows_of(tmp_path / "out/cases.csv")}
     assert float(rows["a"]["dice"]) == 1

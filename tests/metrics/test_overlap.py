@@ -86,3 +86,28 @@ def test_refuses_what_is_no_mask() -> None:
         metrics.mae(np.array([0, 255]), np.array([0, 1]))
     with pytest.raises(ValueError, match=r"pred must lie in \[0, 1\], got nan"):
         metrics.mae(np.array([0, np.nan]), np.array([0, 1]))
+
+
+@given(pairs)
+def test_mcc_is_the_correlation_of_the_masks(pair) -> None:
+    pred, truth = (m.ravel().astype(float) for m in pair)
+    found = confusion(*pair).mcc
+    if pred.std() and truth.std():
+        assert found == pytest.approx(np.corrcoef(pred, truth)[0, 1])
+    else:
+        assert found == 0
+
+
+def test_mcc_of_a_large_image_does_not_overflow() -> None:
+    counts = Confusion(tp=10**9, fp=10**8, fn=10**8, tn=10**10)
+    share = counts.tp / (counts.tp + counts.fp)
+    assert counts.mcc == pytest.approx(share - counts.fp / (counts.fn + counts.tn), abs=1e-3)
+
+
+def test_informedness_and_volume_error_by_hand() -> None:
+    counts = Confusion(tp=6, fp=2, fn=4, tn=88)
+    assert counts.informedness == pytest.approx(6 / 10 + 88 / 90 - 1)
+    assert counts.volume_error == pytest.approx(2 / 10)
+    assert Confusion(0, 0, 5, 5).volume_error == 1.0  # nothing was predicted
+    assert math.isnan(Confusion(0, 3, 0, 7).volume_error)
+    assert math.isnan(Confusion(0, 3, 0, 7).informedness)

@@ -22,8 +22,10 @@ def test_every_protocol_names_known_metrics() -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_a_perfect_mask_is_no_worse_than_a_bad_one(name) -> None:
     truth = np.zeros((20, 20), bool)
-    truth[5:12, 5:12] = True
+    truth[5:12, 5:12] = truth[15:18, 2:5] = True
     moved = np.roll(truth, (2, 4), axis=(0, 1))
+    moved[15:] = moved[:2] = False  # the second lesion is missed
+    moved[:2, 17:] = True  # and one found that is none
     perfect = METRICS[name].compute(Comparison(truth, truth, (1.0, 1.0), truth * 1.0))
     shifted = METRICS[name].compute(Comparison(moved, truth, (1.0, 1.0), moved * 1.0))
     sign = 1 if METRICS[name].higher_is_better else -1

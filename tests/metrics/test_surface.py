@@ -8,7 +8,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from finemask.metrics import assd, hd95_max, hd95_medpy, hd100, surface, surface_distances
+from finemask.metrics import (
+    assd,
+    hd95_max,
+    hd95_medpy,
+    hd100,
+    surface,
+    surface_dice,
+    surface_distances,
+)
 
 masks = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 5)).flatmap(
     lambda shape: st.tuples(hnp.arrays(bool, shape), hnp.arrays(bool, shape))
@@ -113,3 +121,26 @@ def test_refuses_a_spacing_that_makes_no_sense(spacing) -> None:
     mask = np.ones((3, 3, 3), bool)
     with pytest.raises(ValueError, match="spacing_mm needs 3 positive numbers"):
         hd95_max(mask, mask, spacing)
+
+
+@given(masks, spacings, st.floats(0, 8))
+@settings(max_examples=40, deadline=None)
+def test_surface_dice_counts_the_border_within_the_tolerance(pair, spacing, tolerance) -> None:
+    pred, truth = pair
+    found = surface_dice(pred, truth, spacing, tolerance_mm=tolerance)
+    if not (pred.any() or truth.any()):
+        assert np.isnan(found)
+    elif not (pred.any() and truth.any()):
+        assert found == 0
+    else:
+        both = np.concatenate(naive_distances(pred, truth, spacing))
+        near = (both < tolerance - 1e-9).mean(), (both < tolerance + 1e-9).mean()
+        assert near[0] <= found <= near[1]
+
+
+def test_surface_dice_forgives_a_shift_within_the_tolerance() -> None:
+    truth = np.zeros((30, 30), bool)
+    truth[10:20, 10:20] = True
+    moved = np.roll(truth, 1, axis=0)
+    assert surface_dice(moved, truth, (2.0, 1.0), tolerance_mm=2) == 1.0
+    assert surface_dice(moved, truth, (2.0, 1.0), tolerance_mm=1.9) < 1.0

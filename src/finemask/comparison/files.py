@@ -16,7 +16,7 @@ from finemask.io import write_json, write_text
 from finemask.metrics.paired import PairedDifference
 from finemask.metrics.protocols import METRICS, PROTOCOLS
 from finemask.metrics.statistics import RESAMPLES
-from finemask.report.evaluation import name_of, show
+from finemask.report.cells import name_of, show
 from finemask.report.tables import csv_table, plain
 
 COSTS = {

@@ -18,8 +18,8 @@ from finemask.comparison.page_details import (
 from finemask.comparison.results import Entry, Results, higher_is_better, in_unit_range
 from finemask.comparison.verdict import decision, interval, verdicts
 from finemask.report import html
+from finemask.report.cells import name_of, ranges_of, show, under
 from finemask.report.contrasts import Interval, by_group, gains, paired_cases
-from finemask.report.evaluation import name_of, ranges_of, show
 from finemask.report.figures import to_svg
 
 WORDS = {1: "better", -1: "worse", 0: "not distinguishable"}
@@ -134,7 +134,7 @@ def _ranking(results: Results, quotes: Sequence[Mapping[str, str]]) -> list[str]
                 "Differences from the reference with their intervals",
                 "Mean difference on the same cases with its 95 % interval (patients drawn again).",
             )  # fmt: skip
-        content.append(_under(label, results, table + figure))
+        content.append(under(label, results.labels, table + figure))
     note = (
         "Mean over the test cases, each the mean of its seeds, with its 95 % interval (patients "
         f"drawn again), best first. Gain: mean difference from {results.reference} on the same "
@@ -230,7 +230,7 @@ def _by_size(results: Results) -> list[str]:
             caption=f"{headline_name(results)}; below it the difference from {results.reference} "
             "with its interval, in bold where it is distinguishable.",
         )  # fmt: skip
-        content.append(_under(label, results, figure + table))
+        content.append(under(label, results.labels, figure + table))
     if content:
         content.append(
             html.paragraph(
@@ -270,13 +270,8 @@ def _cases(results: Results) -> list[str]:
             f"A dot a case, the mean of its seeds: above the line the method is higher than "
             f"{results.reference}. Every case with its numbers is in cases.csv.",
         )
-        content.append(_under(label, results, figure))
+        content.append(under(label, results.labels, figure))
     return content
-
-
-def _under(label: str, results: Results, content: str) -> str:
-    """What belongs to a class, under its name where there are several."""
-    return html.subsection(label.replace("_", " "), content) if len(results.labels) > 1 else content
 
 
 def _and(names: Sequence[str]) -> str:

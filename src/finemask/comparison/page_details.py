@@ -11,8 +11,8 @@ from finemask.comparison.results import Entry, Results
 from finemask.comparison.verdict import interval
 from finemask.metrics.scores import EVERY_SIZE
 from finemask.report import html
+from finemask.report.cells import name_of, show
 from finemask.report.contrasts import Interval, cost_against_quality
-from finemask.report.evaluation import name_of, show
 from finemask.report.figures import panel_picture, to_svg
 from finemask.report.panels import PREDICTION, TRUTH
 

@@ -7,7 +7,7 @@ import math
 from finemask.comparison.results import Entry, Results, higher_is_better
 from finemask.metrics.paired import least_p
 from finemask.metrics.scores import EVERY_SIZE
-from finemask.report.evaluation import name_of, ranges_of, show
+from finemask.report.cells import name_of, ranges_of, show
 
 LEVEL = 0.05
 

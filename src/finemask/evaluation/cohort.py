@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from finemask import __version__
 from finemask.datasets.listing import few
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.evaluation.comparisons import check_dimensions, compare, predicted_classes
+from finemask.evaluation.lesions import HEADER, LesionRow, cells_of, group_lesions, rows_of
 from finemask.evaluation.matching import (
     Predicted,
     Truth,
@@ -44,8 +45,9 @@ from finemask.evaluation.undefined import (
 )
 from finemask.io import write_json, write_text
 from finemask.io.outputs import check_writable, error_within
+from finemask.metrics.comparison import Comparison
 from finemask.metrics.image import psnr, ssim
-from finemask.metrics.protocols import PROTOCOLS, Comparison, Protocol
+from finemask.metrics.protocols import PROTOCOLS, Protocol
 from finemask.metrics.scores import (
     UNREADABLE,
     Score,
@@ -60,7 +62,7 @@ from finemask.metrics.scores import (
 from finemask.metrics.statistics import RESAMPLES
 from finemask.progress import Track, silent
 
-_FILES = ("cases.csv", "summary.json", "failures.csv", "report.html")
+_FILES = ("cases.csv", "lesions.csv", "summary.json", "failures.csv", "report.html")
 
 
 def evaluate(
@@ -87,8 +89,8 @@ def evaluate(
     Args:
         pred: Folder of masks (or maps), a table with ``case,mask``, or one file.
         truth: Data set, folder of masks, a table with ``case,mask``, or one mask.
-        out: Folder for ``cases.csv``, ``summary.json``, ``report.html`` and, when
-            there is one to tell of, ``failures.csv``; ``None`` writes nothing.
+        out: Folder for ``cases.csv``, ``lesions.csv``, ``summary.json``, ``report.html`` and,
+            when there is one to tell of, ``failures.csv``; ``None`` writes nothing.
         protocol: A name of ``finemask.metrics.PROTOCOLS``.
         size_edges: Diameters between the size groups, in mm (px where spacing is
             unknown); the tertiles of the true lesions if not given.
@@ -138,6 +140,11 @@ def evaluate(
     if sheared := {s.case for s in rows if SHEARED in s.flag}:
         notes.append(f"lengths are undefined on {len(sheared)} sheared grids: {few(sheared)}")
     grouped, sizes = group_by_size(rows, size_edges)
+    lesions, about_lesions = group_lesions(
+        [row for result in results for row in result.lesions],
+        dict.fromkeys(truths.labels, len({s.case for s in rows if s.flag != UNREADABLE})),
+        size_edges,
+    )
     summary = {
         "protocol": chosen.describe(),
         "inputs": {"pred": pred.absolute().name, "truth": truth.absolute().name},
@@ -148,10 +155,13 @@ def evaluate(
             "extra_predictions": extra,
         },
         **_summarise(chosen, grouped, sizes, notes),
+        "lesions": about_lesions,
         "notes": notes,
         "versions": _versions(),
     }
-    evaluation = Evaluation(chosen, tuple(grouped), summary, tuple(failures), tuple(notes), out)
+    evaluation = Evaluation(
+        chosen, tuple(grouped), summary, tuple(failures), tuple(notes), out, tuple(lesions)
+    )
     if out is not None:
         _write(evaluation, out, truths, predictions)
     return evaluation
@@ -229,6 +239,7 @@ class _Result:
     scores: list[Score]
     failures: list[Failure] = field(default_factory=list)
     unfit: list[str] = field(default_factory=list)
+    lesions: list[LesionRow] = field(default_factory=list)
 
 
 def _score_case(
@@ -256,10 +267,16 @@ def _score_case(
                 folder / case.name, "is missing, the truth has this case",
                 "predict it, or name the cases to score",
             )  # fmt: skip
-        result = _Result(_score_classes(case, predicted, truth, labels, protocol))
+        comparisons = compare(predicted, truth, labels, protocol)
+        result = _score_classes(case, truth, labels, protocol, comparisons, score)
     except FinemaskError as error:
-        worst = _score_nothing(case, truth, labels, protocol)
-        result = _Result(worst, [Failure(case.name, error, folder)])
+        nothing = np.zeros(truth.geometry.shape, bool)
+        comparisons = [
+            Comparison(nothing, truth.classes == k, truth.geometry.spacing)
+            for k in range(1, len(labels) + 1)
+        ]
+        result = _score_classes(case, truth, labels, protocol, comparisons, score_failure)
+        result.failures.append(Failure(case.name, error, folder))
     if is_sheared(truth.geometry):
         result.scores = [without_lengths(s) for s in result.scores]
     if predicted is not None and predicted.sr and truth.image is not None and not result.failures:
@@ -269,38 +286,20 @@ def _score_case(
 
 def _score_classes(
     case: TruthFile,
-    predicted: Predicted,
     truth: Truth,
     labels: Mapping[str, int],
     protocol: Protocol,
-) -> list[Score]:
-    return [
-        score(
-            comparison,
-            protocol.metrics,
-            protocol.curves,
-            case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
-        )
-        for label, comparison in zip(
-            labels, compare(predicted, truth, labels, protocol), strict=True
-        )
-    ]  # fmt: skip
-
-
-def _score_nothing(
-    case: TruthFile, truth: Truth, labels: Mapping[str, int], protocol: Protocol
-) -> list[Score]:
-    """The worst scores, for a case without a usable prediction."""
-    nothing = np.zeros(truth.geometry.shape, bool)
-    return [
-        score_failure(
-            Comparison(nothing, truth.classes == k, truth.geometry.spacing),
-            protocol.metrics,
-            protocol.curves,
-            case=case.name, group=case.group, label=label, unit=truth.geometry.unit,
-        )
-        for k, label in enumerate(labels, start=1)
-    ]  # fmt: skip
+    comparisons: Sequence[Comparison],
+    how: Callable[..., Score],
+) -> _Result:
+    """Every class of a case, and every lesion of it."""
+    result, sheared = _Result([]), is_sheared(truth.geometry)
+    for label, comparison in zip(labels, comparisons, strict=True):
+        names = {"case": case.name, "group": case.group, "label": label}
+        names["unit"] = truth.geometry.unit
+        result.scores.append(how(comparison, protocol.metrics, protocol.curves, **names))
+        result.lesions += rows_of(comparison.detection, **names, sheared=sheared)
+    return result
 
 
 def _score_image(case: TruthFile, folder: Path, path: Path, truth: Truth, result: _Result) -> None:
@@ -339,6 +338,8 @@ def _write(
 
     metrics = list(evaluation.summary["scores"])
     write_text(out / "cases.csv", cases_table(evaluation.scores, metrics), overwrite=True)
+    lesions = csv_table(HEADER, [cells_of(row) for row in evaluation.lesions])
+    write_text(out / "lesions.csv", lesions, overwrite=True)
     write_json(out / "summary.json", plain(evaluation.summary), overwrite=True)
     if evaluation.failures:
         rows = [(f.case, f.file, f.line) for f in evaluation.failures]

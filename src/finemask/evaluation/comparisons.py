@@ -22,7 +22,8 @@ from finemask.evaluation.matching import (
     read_prediction,
 )
 from finemask.io import read_probs
-from finemask.metrics.protocols import Comparison, Protocol
+from finemask.metrics.comparison import Comparison
+from finemask.metrics.protocols import Protocol
 
 
 def compare(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from finemask.errors import FinemaskError
+from finemask.evaluation.lesions import LesionRow
 from finemask.io.outputs import error_within, path_within
 from finemask.metrics.protocols import Protocol
 from finemask.metrics.scores import EVERY_SIZE, Score
@@ -52,6 +53,7 @@ class Evaluation:
         failures: Cases that count as worst (or whose truth is unreadable).
         notes: What else a reader should know, a sentence each.
         out: Folder with the files, if they were written.
+        lesions: One a lesion, true or false.
     """
 
     protocol: Protocol
@@ -60,6 +62,7 @@ class Evaluation:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     out: Path | None = None
+    lesions: tuple[LesionRow, ...] = ()
 
     @property
     def failed(self) -> int:

@@ -23,12 +23,13 @@ NO_PROBS = "no probabilities"
 def complete(scores: Iterable[Score]) -> list[Score]:
     """Scores in which whatever some cases have is counted as undefined in all others.
 
-    A failed case is the worst in the mean absolute error of the probabilities only where
-    other cases have probabilities: else the mean would be that of the failures alone.
+    A failed case is the worst in what is measured of the probabilities only where other
+    cases have probabilities: else the mean would be that of the failures alone.
     """
     rows = list(scores)
-    if not any(math.isfinite(s.values.get("mae", math.nan)) for s in rows if not s.failed):
-        rows = [_without(s, ("mae",)) for s in rows]
+    for metric in (name for name, kind in METRICS.items() if kind.of_probs):
+        if not any(math.isfinite(s.values.get(metric, math.nan)) for s in rows if not s.failed):
+            rows = [_without(s, (metric,)) for s in rows]
     having = {s.case for s in rows if s.label == IMAGE}
     if not having:
         return rows
@@ -45,11 +46,11 @@ def why_undefined(score: Score, metric: str) -> str:
     """Why a metric of a case is undefined, where it is."""
     if score.failed:
         return score.flag
-    if metric == "mae":
+    if metric in METRICS and METRICS[metric].of_probs and not _has_probs(score):
         return NO_PROBS
     if SHEARED in score.flag and metric in METRICS:
-        is_length = METRICS[metric].is_length
-        return SHEARED if is_length else score.flag.removesuffix(SHEARED).removesuffix("; ")
+        other = score.flag.removesuffix(SHEARED).removesuffix("; ")
+        return SHEARED if _needs_lengths(metric) else other
     return score.flag
 
 
@@ -66,9 +67,19 @@ def is_sheared(geometry: Geometry, tolerance: float = 1e-3) -> bool:
 
 def without_lengths(score: Score) -> Score:
     """The score of a case on a sheared grid: no length in it, nor a size."""
-    lengths = [name for name in score.values if METRICS[name].is_length]
+    lengths = [name for name in score.values if _needs_lengths(name)]
     flag = score.flag if score.failed else "; ".join(filter(None, (score.flag, SHEARED)))
     return replace(_without(score, lengths), size=math.nan if score.size else 0.0, flag=flag)
+
+
+def _needs_lengths(metric: str) -> bool:
+    return METRICS[metric].is_length or METRICS[metric].by_length
+
+
+def _has_probs(score: Score) -> bool:
+    """Whether anything was measured of the probabilities: some of it is always defined."""
+    return any(METRICS[n].of_probs and math.isfinite(v) for n, v in score.values.items()
+               if n in METRICS)  # fmt: skip
 
 
 def _without(score: Score, metrics: Iterable[str]) -> Score:

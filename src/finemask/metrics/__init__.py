@@ -7,6 +7,9 @@
 (1.0, 0.0)
 """
 
+from finemask.metrics.calibration import average_precision, brier, calibration_error, pr_auc
+from finemask.metrics.comparison import Comparison
+from finemask.metrics.detection import Detection, Lesion, detect_lesions
 from finemask.metrics.edges import EdgeRows, edge_rows, med_column, med_nearest_sym
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.lesions import components, equivalent_diameter_mm
@@ -21,11 +24,17 @@ from finemask.metrics.overlap import (
     sensitivity,
     specificity,
 )
+from finemask.metrics.paired import (
+    PairedDifference,
+    holm,
+    paired_difference,
+    rank_biserial,
+    wilcoxon_p,
+)
 from finemask.metrics.protocols import (
     CURVES,
     METRICS,
     PROTOCOLS,
-    Comparison,
     Curve,
     Metric,
     Protocol,
@@ -39,6 +48,7 @@ from finemask.metrics.surface import (
     hd95_max,
     hd95_medpy,
     hd100,
+    surface_dice,
     surface_distances,
 )
 from finemask.metrics.thresholds import Cuts, cut_adaptively, cut_everywhere, e_measure_adaptive
@@ -51,17 +61,24 @@ __all__ = [
     "Confusion",
     "Curve",
     "Cuts",
+    "Detection",
     "EdgeRows",
+    "Lesion",
     "Metric",
+    "PairedDifference",
     "Protocol",
     "Spread",
     "SurfaceDistances",
     "assd",
+    "average_precision",
     "bootstrap_interval",
+    "brier",
+    "calibration_error",
     "components",
     "confusion",
     "cut_adaptively",
     "cut_everywhere",
+    "detect_lesions",
     "dice",
     "dice_soft",
     "e_measure_adaptive",
@@ -72,19 +89,25 @@ __all__ = [
     "hd95_max",
     "hd95_medpy",
     "hd100",
+    "holm",
     "iou",
     "iou_half",
     "mae",
     "med_column",
     "med_nearest_sym",
     "minmax",
+    "paired_difference",
+    "pr_auc",
     "precision",
     "psnr",
+    "rank_biserial",
     "s_measure",
     "sensitivity",
     "specificity",
     "spread",
     "ssim",
+    "surface_dice",
     "surface_distances",
     "weighted_f",
+    "wilcoxon_p",
 ]

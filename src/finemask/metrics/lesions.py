@@ -42,7 +42,17 @@ def equivalent_diameter_mm(mask: Shaped[ndarray, " *s"], spacing_mm: Spacing) ->
         2.2568
     """
     mask = as_mask(mask)
-    size = np.count_nonzero(mask) * math.prod(as_spacing(spacing_mm, mask.ndim))
-    if mask.ndim == 2:
+    return diameter_mm(int(np.count_nonzero(mask)), as_spacing(spacing_mm, mask.ndim))
+
+
+def diameter_mm(voxels: int, spacing_mm: tuple[float, ...]) -> float:
+    """Diameter of the disc or ball that is as large as so many voxels.
+
+    Example:
+        >>> round(diameter_mm(16, (0.5, 0.5)), 4)
+        2.2568
+    """
+    size = voxels * math.prod(spacing_mm)
+    if len(spacing_mm) == 2:
         return 2 * math.sqrt(size / math.pi)
     return (6 * size / math.pi) ** (1 / 3)

@@ -11,12 +11,16 @@ metric                    both empty   truth empty  pred empty   truth is all
 ``sensitivity``           NaN          NaN          0            defined
 ``precision``             NaN          0            0            defined
 ``specificity``           1            defined      1            NaN
+``informedness``          NaN          NaN          0            NaN
+``mcc``                   0            0            0            0
+``volume_error``          NaN          NaN          1            defined
 ``mae``                   0            defined      defined      defined
 ========================  ===========  ===========  ===========  ============
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +87,24 @@ class Confusion:
     def specificity(self) -> float:
         """``TN / (TN + FP)``; NaN when the lesion fills the image."""
         return _ratio(self.tn, self.tn + self.fp)
+
+    @property
+    def mcc(self) -> float:
+        """Matthews correlation of prediction and truth, in [-1, 1]; 0 when either is constant."""
+        pairs = ((self.tp, self.fp), (self.tp, self.fn), (self.tn, self.fp), (self.tn, self.fn))
+        # Each root on its own: the product of four counts leaves the range of 64 bits.
+        norm = math.prod(math.sqrt(a + b) for a, b in pairs)
+        return (self.tp * self.tn - self.fp * self.fn) / norm if norm else 0.0
+
+    @property
+    def informedness(self) -> float:
+        """``sensitivity + specificity - 1`` (bookmaker, BM); NaN when either is undefined."""
+        return self.sensitivity + self.specificity - 1
+
+    @property
+    def volume_error(self) -> float:
+        """``|predicted - true| / true`` volume; NaN when there is no lesion."""
+        return _ratio(abs(self.fp - self.fn), self.tp + self.fn)
 
 
 def confusion(pred: Shaped[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> Confusion:

@@ -12,97 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
-from finemask.metrics import edges, maps, overlap, structure, surface, thresholds
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """One case and one class: prediction and truth on one grid, costly parts computed once.
-
-    Args:
-        pred: Predicted mask.
-        truth: True mask.
-        spacing: Voxel spacing along each array axis, in mm (or pixels).
-        probs: Predicted probabilities in [0, 1], where there are any.
-        stretch: Stretch the probabilities to [0, 1] wherever a map is scored, but for ``mae``.
-    """
-
-    pred: Bool[ndarray, " *s"]
-    truth: Bool[ndarray, " *s"]
-    spacing: tuple[float, ...]
-    probs: Float[ndarray, " *s"] | None = None
-    stretch: bool = False
-
-    @classmethod
-    def of_map(
-        cls,
-        probs: Float[ndarray, " *s"],
-        truth: Bool[ndarray, " *s"],
-        spacing: tuple[float, ...],
-        *,
-        stretch: bool = False,
-    ) -> Comparison:
-        """Compare a map, whose mask is what exceeds 0.5 (after stretching it, if asked for)."""
-        unsure = cls(truth, truth, spacing, probs, stretch)
-        return cls(unsure.map > 0.5, truth, spacing, probs, stretch)
-
-    @cached_property
-    def counts(self) -> overlap.Confusion:
-        return overlap.confusion(self.pred, self.truth)
-
-    @cached_property
-    def distances(self) -> surface.SurfaceDistances:
-        return surface.surface_distances(self.pred, self.truth, self.spacing)
-
-    @cached_property
-    def edges(self) -> edges.EdgeRows:
-        return edges.edge_rows(self.pred, self.truth, self.spacing)
-
-    @cached_property
-    def map(self) -> Float[ndarray, " *s"]:
-        """The probabilities (the mask, where there are none) as the protocol scores them."""
-        probs = self.pred if self.probs is None else self.probs
-        return maps.minmax(probs) if self.stretch else maps.sixteen_bit(probs)
-
-    @cached_property
-    def cuts(self) -> thresholds.Cuts:
-        return thresholds.cut_everywhere(self.map, self.truth)
-
-    @property
-    def mae(self) -> float:
-        """Of the probabilities; NaN where there are none."""
-        return math.nan if self.probs is None else overlap.mae(self.probs, self.truth)
-
-    @property
-    def mae_mask(self) -> float:
-        """Of the binary mask: the share of voxels that are wrong."""
-        return overlap.mae(self.pred, self.truth)
-
-    @property
-    def mae_minmax(self) -> float:
-        """Of the stretched probabilities; NaN where there are none."""
-        if self.probs is None:
-            return math.nan
-        return overlap.mae(maps.minmax(self.probs), self.truth)
-
-    @property
-    def emptiness(self) -> str:
-        """Which masks are empty, in the words of the report; ``""`` when none is."""
-        lesion, found = self.counts.tp + self.counts.fn, self.counts.tp + self.counts.fp
-        if not lesion and not found:
-            return "both empty"
-        if not lesion:
-            return "truth empty"
-        return "" if found else "prediction empty"
+from finemask.metrics import calibration, structure, thresholds
+from finemask.metrics.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -115,6 +34,8 @@ class Metric:
         worst: What a failed case scores; ``inf`` is undefined and counted instead.
         higher_is_better: Which way is good.
         is_length: In mm, or pixels where the spacing is unknown.
+        by_length: Computed from lengths, so that it needs to know them, though it is none.
+        of_probs: Of probabilities, which not every prediction has.
     """
 
     compute: Callable[[Comparison], float]
@@ -122,6 +43,8 @@ class Metric:
     worst: float
     higher_is_better: bool = True
     is_length: bool = False
+    by_length: bool = False
+    of_probs: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +130,17 @@ def _length(compute: Callable[[Comparison], float], label: str) -> Metric:
     return Metric(compute, label, math.inf, higher_is_better=False, is_length=True)
 
 
+def _near(tolerance: float) -> Metric:
+    return Metric(lambda c: c.distances.surface_dice(tolerance), f"Surface Dice ({tolerance:g})",
+                  0.0, by_length=True)  # fmt: skip
+
+
+def _of_probs(
+    measure: Callable[..., float], label: str, worst: float, higher_is_better: bool = True
+) -> Metric:
+    return Metric(lambda c: c.of_probs(measure), label, worst, higher_is_better, of_probs=True)
+
+
 def _error(compute: Callable[[Comparison], float], label: str) -> Metric:
     return Metric(compute, label, 1.0, higher_is_better=False)
 
@@ -218,12 +152,31 @@ METRICS = MappingProxyType(
         "sensitivity": Metric(lambda c: c.counts.sensitivity, "Sensitivity", 0.0),
         "precision": Metric(lambda c: c.counts.precision, "Precision", 0.0),
         "specificity": Metric(lambda c: c.counts.specificity, "Specificity", 0.0),
-        "mae": _error(lambda c: c.mae, "MAE (probabilities)"),
+        "mcc": Metric(lambda c: c.counts.mcc, "MCC", 0.0),
+        "informedness": Metric(lambda c: c.counts.informedness, "Informedness", 0.0),
+        "volume_error": _error(lambda c: c.counts.volume_error, "Volume error"),
+        "mae": replace(_error(lambda c: c.mae, "MAE (probabilities)"), of_probs=True),
         "mae_mask": _error(lambda c: c.mae_mask, "MAE (mask)"),
         "mae_minmax": _error(lambda c: c.mae_minmax, "MAE (stretched)"),
         "hd95": _length(lambda c: c.distances.hd95_max, "HD95"),
         "hd95_medpy": _length(lambda c: c.distances.hd95_medpy, "HD95 (pooled)"),
         "assd": _length(lambda c: c.distances.assd, "ASSD"),
+        "surface_dice_1": _near(1.0),
+        "surface_dice_2": _near(2.0),
+        "lesions_found": Metric(lambda c: c.detection.sensitivity, "Lesions found", 0.0),
+        "lesion_f1": Metric(lambda c: c.detection.f1, "Lesion F1", 0.0),
+        "false_lesions": Metric(
+            lambda c: float(c.detection.count("false")),
+            "False lesions",
+            math.inf,
+            higher_is_better=False,
+        ),
+        "average_precision": _of_probs(calibration.average_precision, "AP", 0.0),
+        "pr_auc": _of_probs(calibration.pr_auc, "PR-AUC (trapezoid)", 0.0),
+        "brier": _of_probs(calibration.brier, "Brier score", 1.0, higher_is_better=False),
+        "ece": _of_probs(
+            calibration.calibration_error, "Calibration error", 1.0, higher_is_better=False
+        ),
         "s_measure": Metric(lambda c: structure.s_measure(c.map, c.truth), "S-measure", 0.0),
         "weighted_f": Metric(lambda c: structure.weighted_f(c.map, c.truth), "Weighted F", 0.0),
         "dice_soft": Metric(lambda c: structure.dice_soft(c.map, c.truth), "Soft Dice", 0.0),
@@ -245,6 +198,15 @@ _OF_MASKS = (
     "MAE (mask) of the mask. Undefined values are left out "
     "of means and counted. HD95 is the larger of the two directed 95th percentiles; the pooled "
     "one goes by its own name. ASSD pools both directions."
+)
+_OF_LESIONS = (
+    " Surface Dice (1), (2): share of both outlines within 1 and 2 mm (px where the spacing is "
+    "unknown) of the other; 0 when one mask is empty. Volume error: difference over the true "
+    "volume, undefined without a lesion. Lesions are voxels that touch; one is found when anything "
+    "predicted touches it, and a predicted one is false when it touches none. MCC is 0 where a "
+    "mask is constant; informedness (BM) is sensitivity + specificity - 1. AP (steps), PR-AUC "
+    "(trapezoid), Brier score and calibration error (15 bins) are of the probabilities of all "
+    "voxels of a case."
 )
 _CUT = (
     " Dice, IoU, sensitivity, precision and specificity without a number of thresholds are of the "
@@ -269,6 +231,17 @@ def _segmentation() -> Protocol:
     shown = ("dice", "iou", "sensitivity", "precision", "hd95", "assd")
     metrics = (*_AT_HALF, "mae", "mae_mask", "hd95", "hd95_medpy", "assd")
     return Protocol("segmentation", 2, metrics, "dice", shown, _OF_MASKS)
+
+
+def _clinical() -> Protocol:
+    """What a reader of a study asks: lesions found, outlines within tolerance, volumes, trust."""
+    shown = ("dice", "surface_dice_2", "hd95", "volume_error", "lesions_found", "false_lesions")
+    metrics = (
+        *shown,
+        *("lesion_f1", "iou", *_AT_HALF[2:], "mcc", "informedness", "surface_dice_1"),
+        *("hd95_medpy", "assd", "mae", "mae_mask", "average_precision", "pr_auc", "brier", "ece"),
+    )
+    return Protocol("clinical", 1, metrics, "dice", shown, _OF_MASKS + _OF_LESIONS)
 
 
 def _polyp_pranet(*, stretch: bool) -> Protocol:
@@ -324,6 +297,7 @@ PROTOCOLS = MappingProxyType(
         protocol.name: protocol
         for protocol in (
             _segmentation(),
+            _clinical(),
             _polyp_pranet(stretch=True),
             _polyp_pranet(stretch=False),
             _polyp_m2snet(stretch=True),

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from finemask.metrics.comparison import Comparison
 from finemask.metrics.lesions import equivalent_diameter_mm
 from finemask.metrics.overlap import Confusion
-from finemask.metrics.protocols import CURVES, METRICS, Comparison
+from finemask.metrics.protocols import CURVES, METRICS
 from finemask.metrics.statistics import spread
 
 FAILED = "failed"

@@ -8,10 +8,11 @@ as "the" HD95, so each definition has its own name:
 * ``hd95_medpy``: the 95th percentile of both directions pooled.
 * ``hd100``: the largest distance of all (Hausdorff).
 * ``assd``: mean of both directions pooled, every border voxel weighing the same.
+* ``surface_dice``: share of both borders within a tolerance of the other.
 
 Border voxels are those that erosion with the 4- (2-D) or 6-neighbourhood (3-D)
 takes away; an object at the image edge has its border there. Percentiles are
-linear. Degenerate cases, for all four: both masks empty is NaN (nothing to
+linear. Degenerate cases, for all distances: both masks empty is NaN (nothing to
 measure), one of them empty is ``inf`` (never 0: a lesion missed altogether is
 not a perfect outline). Neither belongs in a mean; both are to be counted.
 """
@@ -82,6 +83,15 @@ class SurfaceDistances:
         """Average symmetric surface distance, both directions pooled, in mm."""
         decided = self._decided()
         return float(self.pooled.mean()) if decided is None else decided
+
+    def surface_dice(self, tolerance_mm: float | int) -> float:
+        """Share of both borders that is within the tolerance of the other, in [0, 1].
+
+        Every border voxel weighs the same. Both masks empty: NaN; one: 0.
+        """
+        if not self.pooled.size:
+            return float("nan")
+        return float(np.mean(self.pooled <= tolerance_mm))
 
 
 def border(mask: Shaped[ndarray, " *s"]) -> Bool[ndarray, " *s"]:
@@ -207,3 +217,24 @@ def assd(
     Both masks empty: NaN; one: ``inf``.
     """
     return surface_distances(pred, truth, spacing_mm).assd
+
+
+def surface_dice(
+    pred: Shaped[ndarray, "..."],
+    truth: Shaped[ndarray, "..."],
+    spacing_mm: Spacing,
+    *,
+    tolerance_mm: float | int,
+) -> float:
+    """Share of the two outlines that lies within a tolerance of the other, in [0, 1].
+
+    Counts border voxels, as MONAI does, and not the area of surface elements. Both masks
+    empty: NaN; one: 0.
+
+    Example:
+        >>> pred, truth = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+        >>> pred[2, 2:4] = truth[2, 2:6] = True
+        >>> surface_dice(pred, truth, spacing_mm=1, tolerance_mm=1)  # all but one voxel of six
+        0.8333333333333334
+    """
+    return surface_distances(pred, truth, spacing_mm).surface_dice(tolerance_mm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 from finemask.metrics.protocols import CURVES, METRICS
 from finemask.metrics.scores import EMPTY, EVERY_SIZE
 from finemask.report import html
+from finemask.report.cells import IMAGE_LABELS, NONE, name_of, number, ranges_of, show, under
 from finemask.report.figures import distributions, panel_picture, size_scatter, to_svg
+from finemask.report.lesions import lesion_section
 from finemask.report.panels import AGREEMENT, PREDICTION, TRUTH, overlay
 
 if TYPE_CHECKING:
     from finemask.evaluation.matching import Truth
     from finemask.evaluation.results import Evaluation
 
-_IMAGE_LABELS = {"psnr_db": "PSNR [dB]", "ssim": "SSIM"}
-NONE = "\N{EN DASH}"
 _MANY_FAILURES = 100
 
 Load = Callable[[str], "tuple[Truth, NDArray[Any]]"]
@@ -47,45 +46,13 @@ def evaluation_page(evaluation: Evaluation, load: Load, labels: Sequence[str]) -
         _failures_notice(evaluation),
         html.section("Result", _headline(evaluation, labels)),
         html.section("By lesion size", *_by_size(evaluation, labels)),
+        html.section("Lesion by lesion", *lesion_section(evaluation, load, labels)),
         html.section("Best, median and worst case", *_examples(evaluation, load)),
         html.section("Every case", *_distributions(evaluation, labels)),
         html.section("All numbers", *_details(evaluation)),
         html.section("Cases that failed", _failures(evaluation)),
         html.section("How this was measured", *_method(evaluation)),
     )
-
-
-def name_of(metric: str, unit: str) -> str:
-    """A metric for people, with the unit of its values.
-
-    Example:
-        >>> name_of("hd95", "mm"), name_of("dice", "mm")
-        ('HD95 [mm]', 'Dice')
-    """
-    if metric in _IMAGE_LABELS:
-        return _IMAGE_LABELS[metric]
-    return METRICS[metric].label + (f" [{unit}]" if METRICS[metric].is_length else "")
-
-
-def show(value: float | None) -> str:
-    """A number as people read it, to about three digits; a dash for none.
-
-    Example:
-        >>> show(0.81234), show(2.345), show(12.345)
-        ('0.812', '2.35', '12.3')
-    """
-    if value is None or not math.isfinite(value):
-        return NONE
-    decimals = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
-    return f"{value:.{decimals}f}"
-
-
-def _number(cell: Mapping[str, Any] | None) -> html.Markup:
-    if cell is None or not cell["n"]:
-        return html.number(NONE)
-    if math.isnan(cell["ci_low"]):
-        return html.number(show(cell["mean"]))
-    return html.number(show(cell["mean"]), f"{show(cell['ci_low'])} to {show(cell['ci_high'])}")
 
 
 def _failures_notice(evaluation: Evaluation) -> str:
@@ -104,7 +71,7 @@ def _headline(evaluation: Evaluation, labels: Sequence[str]) -> str:
     rows = [
         [
             label.replace("_", " "),
-            *(_number(scores[m][label][EVERY_SIZE]) for m in metrics),
+            *(number(scores[m][label][EVERY_SIZE]) for m in metrics),
             str(scores[metrics[0]][label][EVERY_SIZE]["n"]),
             _undefined({m: scores[m][label][EVERY_SIZE] for m in metrics}),
         ]
@@ -118,13 +85,13 @@ def _headline(evaluation: Evaluation, labels: Sequence[str]) -> str:
         "metric shown.",
         large=True,
     )
-    image = [m for m in _IMAGE_LABELS if m in scores]
+    image = [m for m in IMAGE_LABELS if m in scores]
     if not image:
         return table
-    cells = [_number(scores[m]["image"][EVERY_SIZE]) for m in image]
+    cells = [number(scores[m]["image"][EVERY_SIZE]) for m in image]
     count = str(scores[image[0]]["image"][EVERY_SIZE]["n"])
     return table + html.table(
-        ["", *(_IMAGE_LABELS[m] for m in image), "Cases"],
+        ["", *(IMAGE_LABELS[m] for m in image), "Cases"],
         [["Super-resolved image", *cells, count]],
     )
 
@@ -150,12 +117,12 @@ def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
             [
                 ranges.get(n, "no lesion"),
                 str(members[n]),
-                *(_number(cells[m].get(n)) for m in metrics),
+                *(number(cells[m].get(n)) for m in metrics),
             ]
             for n in names
         ]
         table = html.table(["Lesion", "Cases", *(name_of(m, unit) for m in metrics)], rows)
-        content.append(_under(label, labels, table))
+        content.append(under(label, labels, table))
     if not content:
         return []
     content.append(
@@ -165,26 +132,6 @@ def _by_size(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
         )
     )  # fmt: skip
     return [*content, _scatter(evaluation, labels)]
-
-
-def _under(label: str, labels: Sequence[str], content: str) -> str:
-    """What belongs to a class, under its name where there are several."""
-    return html.subsection(label.replace("_", " "), content) if len(labels) > 1 else content
-
-
-def ranges_of(names: Sequence[str], edges: Sequence[float | int], unit: str) -> dict[str, str]:
-    """Each size group with its limits: ``small, below 4.2 mm``."""
-    if not edges:
-        return {}
-    limits = [
-        f"below {edges[0]:.3g} {unit}",
-        *(f"{a:.3g} to {b:.3g} {unit}" for a, b in itertools.pairwise(edges)),
-        f"{edges[-1]:.3g} {unit} and more",
-    ]
-    return {
-        name: f"{name}, {limit}" if name.isalpha() else limit
-        for name, limit in zip(names, limits, strict=True)
-    }
 
 
 def _scatter(evaluation: Evaluation, labels: Sequence[str]) -> str:
@@ -230,7 +177,7 @@ def _distributions(evaluation: Evaluation, labels: Sequence[str]) -> list[str]:
             "A dot a case; below each row the median and the quartiles. What is undefined "
             "(see below) is not drawn.",
         )
-        drawn.append(_under(label, labels, picture))
+        drawn.append(under(label, labels, picture))
     return drawn
 
 

@@ -53,6 +53,8 @@ figcaption { font-size: 13.5px; margin-top: 6px; max-width: 60em; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 22px; font-size: 13.5px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .warn { border-left: 3px solid var(--warn); padding: 2px 0 2px 14px; margin: 16px 0; }
+@media (max-width: 700px) { main { padding: 28px 16px 48px; } figure { overflow-x: auto; }
+  figure svg { max-width: none; width: 680px; } }
 @media print { main { max-width: none; padding: 0; } body { font-size: 11px; }
   h2 { margin-top: 28px; } }
 """
