@@ -533,3 +533,32 @@ def test_an_image_spaced_unlike_the_training_is_told(
         predict(run, source, tmp_path / "out")
     said = [str(w.message) for w in caught if "trust it" in str(w.message)]
     assert bool(said) == warns
+
+
+class BrightEnough(Bright):
+    """Finds what is brighter than the corner that its guide shows it."""
+
+    def forward(self, image: Tensor, guidance: Tensor) -> Tensor:
+        return super().forward(image - guidance.mean() + self.level)
+
+
+class GuidedMethod(BrightMethod):
+    """Its guide cuts the first corner from the image on the HR grid."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.network = BrightEnough(task)
+
+    @staticmethod
+    def guide(image_hr: NDArray[Any]) -> NDArray[Any]:
+        return image_hr[:, :2, :2]
+
+
+@pytest.mark.parametrize("corner", [0.2, 0.8])
+def test_the_guide_cuts_from_the_image_of_the_case(corner: float) -> None:
+    image = np.linspace(0, 1, 256, dtype=np.float32).reshape(1, 16, 16)
+    image[0, :2, :2] = corner
+    case = Case("a", image, Geometry.regular((16, 16)))
+    run = make_run(method=GuidedMethod, prepare=PrepareSettings(normalise="none"))
+    found = predict_case(run, case, grid="source").probs[0] > 0.5
+    np.testing.assert_array_equal(found[4:], (image[0] > corner)[4:])
