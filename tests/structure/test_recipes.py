@@ -22,8 +22,12 @@ SMALLER = {
     "sasrnet_nodules": {"pairs.crop": "24x24x24", "train.batch_size": 2, "config.sr_width": 4},
     "sasrnet_skin": {"pairs.crop": "64x64", "train.batch_size": 2},
     "m2snet_polyp": {
-        **{"pairs.crop": "64x64", "train.batch_size": 2, "config.encoder": "resnet18"},
-        **{"config.encoder_width": 4, "config.lossnet_width": 2, "config.lossnet_size": 32},
+        "pairs.crop": "64x64",
+        "train.batch_size": 2,
+        "config.encoder": "resnet18",
+        "config.encoder_width": 4,
+        "config.lossnet_width": 2,
+        "config.lossnet_size": 32,
     },
 }
 """Changed further where a step takes gigabytes."""
