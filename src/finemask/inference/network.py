@@ -374,7 +374,8 @@ def _placed(
 
 
 def _to_batch(array: Float[ndarray, " c *s"], device: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32))[None].to(device)
+    writable = np.require(array, np.float32, ["C", "W"])  # a cached case is read-only
+    return torch.from_numpy(writable)[None].to(device)
 
 
 def _times(shape: tuple[int, ...], scale: tuple[int, ...]) -> tuple[int, ...]:
