@@ -44,6 +44,7 @@ def test_sizes_of_volumes_are_millimetres(tree: Any) -> None:
     assert any("lesions of at most 4 voxels" in flaw for flaw in facts.flaws)
 
 
+@pytest.mark.fault("F30")
 def test_every_faulty_case_is_named_and_the_rest_is_read(tree: Any) -> None:
     tree.folder(*"abcd", suffix=".nii.gz")
     broken = tree.root / "images" / "b.nii.gz"
@@ -77,6 +78,7 @@ def test_oddities_are_notes_not_problems(tree: Any) -> None:
     assert "no lesion in 1 cases (c)" in notes
 
 
+@pytest.mark.fault("F73")
 def test_a_copy_across_declared_parts_is_a_problem(tree: Any) -> None:
     tree.manifest({n: {"split": s} for n, s in zip("abc", ("train", "val", "test"), strict=True)})
     image = tree.root / "images" / "a.png"

@@ -52,6 +52,7 @@ def test_grey_saved_as_colour_is_the_same_image() -> None:
     assert pixel_hash(grey) != pixel_hash(grey.reshape(1, 4, 3))
 
 
+@pytest.mark.fault("F14")
 def test_damaged_gzip_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"no gzip at all")
     with pytest.raises(DataError, match=r"a\.nii\.gz: cannot be read whole"):

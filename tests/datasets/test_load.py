@@ -199,6 +199,7 @@ def test_labels_are_taken_from_the_whole_set(tree: Any, values: Any, labels: Any
     assert found == expected
 
 
+@pytest.mark.fault("F28")
 def test_labels_with_gaps_are_declared_or_refused(tree: Any) -> None:
     tree.image("images/a.nii.gz", 0)
     tree.mask("masks/a.nii.gz", values=(1, 4))

@@ -78,6 +78,7 @@ def test_scores_every_case_and_writes_what_it_promises(pred, truth, tmp_path) ->
     assert str(tmp_path) not in json.dumps(summary)
 
 
+@pytest.mark.fault("F96")
 def test_a_missing_prediction_is_the_worst_and_never_left_out(pred, truth, tmp_path) -> None:
     complete = evaluate(pred, truth)
     (pred / "a.png").unlink()
@@ -235,6 +236,7 @@ def test_size_edges(pred, truth) -> None:
         evaluate(pred, truth, size_edges=(20, 10))
 
 
+@pytest.mark.fault("F84")
 def test_nothing_is_overwritten_unless_asked(pred, truth, tmp_path) -> None:
     evaluate(pred, truth, tmp_path / "out")
     before = (tmp_path / "out/cases.csv").read_bytes()
@@ -333,6 +335,7 @@ def test_a_class_absent_from_one_mask_keeps_its_number(tmp_path) -> None:
     assert math.isnan(dice["b", "class_1"])
 
 
+@pytest.mark.fault("F32")
 def test_volumes_in_another_orientation_and_off_the_grid(tmp_path) -> None:
     mask = np.zeros((12, 16, 20), np.uint8)
     mask[3:8, 4:12, 5:15] = 1

@@ -103,6 +103,7 @@ def test_every_clip_weighs_the_same_in_the_mean_of_groups(maps, truth) -> None:
     assert cell["mean"] == pytest.approx(np.mean(list(value.values())))
 
 
+@pytest.mark.fault("F59")
 def test_maps_are_never_resized_and_colours_are_no_probability(maps, truth) -> None:
     write_image(maps / "clip1_a.png", np.zeros((15, 20), np.uint8), Geometry.regular((15, 20)),
                 overwrite=True)  # fmt: skip

@@ -131,6 +131,7 @@ def written(folder: Path, case: Case) -> Path:
 
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("orient", [True, False])
+@pytest.mark.fault("F08")
 def test_native_masks_are_the_image_split_in_place(tmp_path: Path, name: str, orient: bool) -> None:
     """Every HR voxel answers for the very voxel of the file that it lies in."""
     case = make_volume(name)
@@ -250,6 +251,7 @@ def test_a_method_without_super_resolution_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault("F87")
 def test_a_bad_picture_costs_only_itself(tmp_path: Path) -> None:
     source = make_pictures(tmp_path / "in")
     (source / "b.png").write_bytes((source / "b.png").read_bytes()[:60])
@@ -378,6 +380,7 @@ def test_resume_mends_what_failed(tmp_path: Path) -> None:
     assert not (out / "failures.csv").exists()
 
 
+@pytest.mark.fault("F84")
 def test_existing_files_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     source, out = make_pictures(tmp_path / "in"), tmp_path / "out"
     out.mkdir()
@@ -413,6 +416,7 @@ def test_a_folder_that_cannot_be_written_is_found_first(tmp_path: Path) -> None:
             predict(make_run(), source, out)
 
 
+@pytest.mark.fault("F85")
 def test_names_that_collide_are_refused(tmp_path: Path) -> None:
     first, second = make_pictures(tmp_path / "1", "ab"), make_pictures(tmp_path / "2", "B")
     with pytest.raises(UsageError, match="same name"):
@@ -423,6 +427,7 @@ def test_names_that_collide_are_refused(tmp_path: Path) -> None:
         predict(make_run(), [first, both], tmp_path / "out", probs=True)
 
 
+@pytest.mark.fault("F85")
 def test_an_unsafe_name_costs_only_itself(tmp_path: Path) -> None:
     source = make_pictures(tmp_path / "in", "ab")
     (source / "b.png").rename(source / "-b c.png")
@@ -459,6 +464,7 @@ def test_formats_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize("format", ["mha", "nrrd", "nii"])
+@pytest.mark.fault("F08")
 def test_other_volume_formats_keep_the_place(tmp_path: Path, format: str) -> None:
     case = make_volume("oblique")
     predict(make_run(3), written(tmp_path, case), tmp_path / "out", format=format)

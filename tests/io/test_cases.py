@@ -64,6 +64,7 @@ def test_turned_and_flipped_masks_are_brought_back(
     np.testing.assert_array_equal(case.image[1], mask)
 
 
+@pytest.mark.fault("F31")
 def test_header_noise_is_forgiven(
     tmp_path: Path, oblique: Geometry, volume: tuple[Path, np.ndarray]
 ) -> None:
@@ -83,6 +84,7 @@ def test_header_noise_is_forgiven(
         ),
     ],
 )
+@pytest.mark.fault("F29", "F32", "F33")
 def test_other_grids_are_refused(
     tmp_path: Path, oblique: Geometry, volume: tuple[Path, np.ndarray], change, message: str
 ) -> None:
@@ -94,6 +96,7 @@ def test_other_grids_are_refused(
         assert error.value.subject == str(tmp_path / "m.mha")
 
 
+@pytest.mark.fault("F29")
 def test_a_picture_needs_a_mask_of_its_shape(tmp_path: Path) -> None:
     grid = Geometry.regular((5, 6))
     write_image(tmp_path / "i.png", RNG.integers(0, 256, (5, 6)), grid)

@@ -91,6 +91,7 @@ def against_simpleitk(folder: Path, array: np.ndarray, geometry: Geometry) -> No
         np.testing.assert_allclose(world[:3], image.TransformIndexToPhysicalPoint(index), atol=5e-3)
 
 
+@pytest.mark.fault("F09")
 def test_a_series_is_sorted_by_place(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", EVEN)
     (folder / "README.txt").write_text("not DICOM")
@@ -106,6 +107,7 @@ def test_a_series_is_sorted_by_place(tmp_path: Path) -> None:
     assert case.name == "ct"
 
 
+@pytest.mark.fault("F09")
 def test_an_oblique_series_of_falling_numbers(tmp_path: Path) -> None:
     row, column = np.array([0.8, 0.6, 0.0]), np.array([-0.36, 0.48, -0.8])
     normal = np.cross(row, column)
@@ -136,6 +138,7 @@ def test_rescaling_is_by_slice(tmp_path: Path) -> None:
         ([30, 32.5, 32.5, 35, 37.5, 40], r"two slices at one place, .* slice [23] \("),
     ],
 )  # fmt: skip
+@pytest.mark.fault("F37", "F39")
 def test_irregular_stacks_are_refused(tmp_path: Path, heights: list[float], message: str) -> None:
     folder = series(tmp_path / "ct", upright(heights))
     for read in (read_header, read_image):
@@ -144,6 +147,7 @@ def test_irregular_stacks_are_refused(tmp_path: Path, heights: list[float], mess
         assert error.value.subject == str(folder)
 
 
+@pytest.mark.fault("F38")
 def test_rounded_positions_are_regular(tmp_path: Path) -> None:
     heights = [30 + 2.5 * i + 0.005 * (-1) ** i for i in range(6)]
     assert read_header(series(tmp_path / "ct", upright(heights))).geometry.spacing[0] == (
@@ -151,12 +155,14 @@ def test_rounded_positions_are_regular(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.fault("F41")
 def test_gantry_tilt_is_refused(tmp_path: Path) -> None:
     places = [np.array([0.0, 0.5 * i, 2.5 * i]) for i in range(6)]
     with pytest.raises(DataError, match=r"is tilted: .*0\.5 mm .*11\.3 degrees .*slices 1 \("):
         read_image(series(tmp_path / "ct", places))
 
 
+@pytest.mark.fault("F42", "F52")
 def test_several_series_are_listed(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", EVEN)
     for index, place in enumerate(EVEN):
@@ -177,6 +183,7 @@ def test_several_series_are_listed(tmp_path: Path) -> None:
         {"Rows": 7, "PixelData": VALUES[0, :7].tobytes()},
     ],
 )
+@pytest.mark.fault("F23", "F42")
 def test_a_localiser_in_the_series_is_named(tmp_path: Path, tags: dict) -> None:
     folder = series(tmp_path / "ct", EVEN)
     save(folder / "localiser.dcm", slice_tags(VALUES[0], InstanceNumber=99, **tags))
@@ -238,6 +245,7 @@ def test_foreign_high_bits_are_off(tmp_path: Path, signed: int, expected: int) -
     ("dtype", "bits", "stored", "expected"),
     [(np.uint16, 12, 4000, 95), (np.uint8, 8, 5, 250), (np.int16, 12, -2048, 2047)],
 )
+@pytest.mark.fault("F44")
 def test_monochrome1_is_turned_over_once(
     tmp_path: Path, dtype: type, bits: int, stored: int, expected: int
 ) -> None:
@@ -248,6 +256,7 @@ def test_monochrome1_is_turned_over_once(
     assert (read_image(save(tmp_path / "a.dcm", tags))[0] == 2 * expected - 7).all()
 
 
+@pytest.mark.fault("F45")
 def test_negative_slope_is_not_turned_again(tmp_path: Path) -> None:
     tags = slice_tags(VALUES[0], RescaleSlope="-1", RescaleIntercept="5")
     np.testing.assert_array_equal(read_image(save(tmp_path / "a.dcm", tags))[0][0], 5.0 - VALUES[0])
@@ -267,6 +276,7 @@ def test_run_length_encoding(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(save(tmp_path / "a.dcm", dataset))[0][0], VALUES[0])
 
 
+@pytest.mark.fault("F47")
 def test_a_missing_decoder_is_named_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +310,7 @@ def test_a_missing_decoder_is_named_with_the_file(
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.fault("F48")
 def test_impossible_files(tmp_path: Path, tags: dict, message: str) -> None:
     dataset = slice_tags(VALUES[0])
     for key, value in tags.items():
@@ -314,6 +325,7 @@ def test_impossible_files(tmp_path: Path, tags: dict, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault("F48")
 def test_a_truncated_slice_is_named(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", EVEN)
     path = folder / "IM003.dcm"

@@ -38,6 +38,7 @@ def test_an_exception_keeps_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.bin").read_bytes() == b"old"
 
 
+@pytest.mark.fault("F84")
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "one")
     with pytest.raises(DataError, match=r"a\.txt: exists already; .*--overwrite"):
@@ -120,6 +121,7 @@ def test_sha256(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "../a", "a/b", "a\\b", ".hidden", "-o", "a b", "a\n", "é", "x" * 129, "a:b"]
 )
+@pytest.mark.fault("F85")
 def test_unsafe_names(name: str) -> None:
     with pytest.raises(DataError, match="no safe case name"):
         check_name(name)

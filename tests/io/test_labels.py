@@ -30,6 +30,7 @@ def png(path: Path, rows: object) -> Path:
 
 
 @pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.fault("F24")
 def test_usual_binary_masks(tmp_path: Path, white: int, recwarn: pytest.WarningsRecorder) -> None:
     found, _ = read_labels(png(tmp_path / "a.png", [[0, white], [white, 0]]))
     assert found.tolist() == [[0, 1], [1, 0]]
@@ -37,6 +38,7 @@ def test_usual_binary_masks(tmp_path: Path, white: int, recwarn: pytest.Warnings
     assert not recwarn.list
 
 
+@pytest.mark.fault("F54")
 def test_other_binary_masks_are_read_with_a_line(tmp_path: Path) -> None:
     path = png(tmp_path / "a.png", [[0, 76]])
     with pytest.warns(DataWarning, match=r"a\.png: has the values 0 and 76; 76 was read"):
@@ -70,6 +72,7 @@ def test_classes_without_a_gap(tmp_path: Path) -> None:
         ([range(0, 256, 2)], "looks like an image, not a mask .128 distinct values from 0 to 254"),
     ],
 )
+@pytest.mark.fault("F28")
 def test_what_is_not_evident(tmp_path: Path, rows: object, message: str) -> None:
     path = png(tmp_path / "a.png", rows)
     with pytest.raises(DataError, match=message) as error:
@@ -77,6 +80,7 @@ def test_what_is_not_evident(tmp_path: Path, rows: object, message: str) -> None
     assert error.value.subject == str(path)
 
 
+@pytest.mark.fault("F28")
 def test_declared_values_become_classes_in_their_order(tmp_path: Path) -> None:
     brats = {"background": 0, "edema": 2, "enhancing": 4, "necrosis": 1}
     path = png(tmp_path / "a.png", [[0, 1, 2, 4]])
@@ -95,6 +99,7 @@ def test_undeclared_values(tmp_path: Path) -> None:
         read_labels(png(tmp_path / "b.png", [[0, 255]]), {"a": 1, "b": 2})
 
 
+@pytest.mark.fault("F24")
 def test_white_is_the_only_class_whatever_it_is_declared_as(tmp_path: Path) -> None:
     path = png(tmp_path / "a.png", [[0, 255]])
     assert read_labels(path, {"lesion": 1})[0].tolist() == [[0, 1]]
@@ -114,6 +119,7 @@ def disc() -> np.ndarray:
 
 
 @pytest.mark.parametrize("quality", [60, 90])
+@pytest.mark.fault("F25")
 def test_jpeg_masks_are_cut_at_mid_grey(tmp_path: Path, quality: int) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(disc().astype(np.uint8) * 255).save(path, quality=quality)
@@ -127,6 +133,7 @@ def test_jpeg_masks_are_cut_at_mid_grey(tmp_path: Path, quality: int) -> None:
         np.testing.assert_array_equal(read_labels(path, {"lesion": 1})[0], found)
 
 
+@pytest.mark.fault("F25")
 def test_smoothed_masks_are_cut_at_mid_grey(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     big = Image.fromarray(disc().astype(np.uint8) * 255)
@@ -144,6 +151,7 @@ def test_mid_grey_is_where_black_becomes_white(tmp_path: Path) -> None:
         assert read_labels(path)[0][0, 400:456].tolist() == [int(v >= 128) for v in ramp]
 
 
+@pytest.mark.fault("F27")
 def test_an_image_is_no_mask(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 60))
     noise[0, :2] = 0, 255
@@ -157,6 +165,7 @@ def test_an_image_is_no_mask(tmp_path: Path) -> None:
         read_labels(tmp_path / "ct.nii.gz", {"lesion": 1})
 
 
+@pytest.mark.fault("F26")
 def test_floats_are_rounded_within_a_thousandth(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.array([[0, 0.9995, 2.0005]], np.float32))
@@ -176,6 +185,7 @@ def test_negative_labels(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "a.tif", {"lesion": -1})[0].tolist() == [[0, 1]]
 
 
+@pytest.mark.fault("F54")
 def test_colours(tmp_path: Path) -> None:
     red = np.zeros((3, 4, 3), np.uint8)
     red[1, 2] = 128, 0, 0
@@ -225,6 +235,7 @@ def test_binary_pictures_can_be_seen(tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "b.png")).tolist() == [[0, 1]]
 
 
+@pytest.mark.fault("F36")
 def test_many_labels_need_sixteen_bits(tmp_path: Path) -> None:
     classes = np.arange(300).reshape(15, 20)
     geometry = Geometry.regular((15, 20))
@@ -250,6 +261,7 @@ def test_many_labels_need_sixteen_bits(tmp_path: Path) -> None:
         (np.array([[0, 1, 1]]), None, "on a grid of"),
     ],
 )
+@pytest.mark.fault("F36")
 def test_labels_that_cannot_be_written(
     tmp_path: Path, classes: np.ndarray, labels: dict | None, message: str
 ) -> None:

@@ -30,6 +30,7 @@ def edited(path: Path, old: str, new: str) -> Path:
 
 
 @pytest.mark.parametrize("keep", [400, 600, -1, -400])
+@pytest.mark.fault("F18")
 def test_truncated_compressed_data(tmp_path: Path, keep: int) -> None:
     path = written(tmp_path / "a.mha", compressed=True)
     path.write_bytes(path.read_bytes()[:keep])
@@ -58,6 +59,7 @@ def test_corrupt_compressed_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret.raw", "/etc/passwd", "sub/../../secret.raw"])
+@pytest.mark.fault("F22")
 def test_data_files_outside_the_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.raw").write_bytes(VALUES.tobytes())
     (tmp_path / "in").mkdir()
@@ -66,6 +68,7 @@ def test_data_files_outside_the_folder(tmp_path: Path, name: str) -> None:
         read_image(path)
 
 
+@pytest.mark.fault("F22")
 def test_data_file_linked_to_outside(tmp_path: Path) -> None:
     (tmp_path / "secret.raw").write_bytes(VALUES.tobytes())
     (tmp_path / "in").mkdir()
@@ -100,6 +103,7 @@ def test_missing_data_file(tmp_path: Path) -> None:
         ("ElementDataFile", "Element", "no ElementDataFile"),
     ],
 )
+@pytest.mark.fault("F17", "F19")
 def test_impossible_headers(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = edited(written(tmp_path / "a.mha"), old, new)
     with pytest.raises(DataError, match=message):
@@ -125,6 +129,7 @@ def test_trailing_bytes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(path)[0][0], VALUES)
 
 
+@pytest.mark.fault("F10")
 def test_four_axes(tmp_path: Path) -> None:
     image = sitk.JoinSeries([sitk.GetImageFromArray(VALUES)] * 3)
     sitk.WriteImage(image, str(tmp_path / "a.mha"))

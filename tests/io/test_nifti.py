@@ -55,6 +55,7 @@ def test_colours_are_channels(tmp_path: Path) -> None:
     assert array.sum() == 7
 
 
+@pytest.mark.fault("F12")
 def test_rescaling(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", scl_slope=0.5, scl_inter=-1024)
     np.testing.assert_array_equal(read_image(path)[0][0], VALUES * 0.5 - 1024)
@@ -62,11 +63,13 @@ def test_rescaling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0, 7), (np.nan, np.nan), (np.inf, 0)])
+@pytest.mark.fault("F11")
 def test_no_slope_is_no_rescaling(tmp_path: Path, slope: float, intercept: float) -> None:
     path = nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=intercept)
     np.testing.assert_array_equal(read_image(path)[0][0], VALUES)
 
 
+@pytest.mark.fault("F13")
 def test_slope_without_intercept(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", scl_slope=2, scl_inter=np.nan)
     with pytest.raises(DataError, match=r"a\.nii: rescales .* slope 2 and intercept nan"):
@@ -74,12 +77,14 @@ def test_slope_without_intercept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "factor"), [(3, 1e-3), (1, 1e3), (2, 1), (0, 1), (10, 1)])
+@pytest.mark.fault("F20")
 def test_units_of_length(tmp_path: Path, code: int, factor: float) -> None:
     path = nifti(tmp_path / "a.nii", xyzt_units=code)
     spacing = np.array(read_header(path).geometry.spacing)
     np.testing.assert_allclose(spacing, np.array([2.0, 0.6, 0.5]) * factor, rtol=1e-6)
 
 
+@pytest.mark.fault("F01")
 def test_disagreeing_forms(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", qoffset_x=0.2)
     with pytest.warns(DataWarning, match=r"a\.nii: its sform and qform put .* 0\.4 voxels apart"):
@@ -87,6 +92,7 @@ def test_disagreeing_forms(tmp_path: Path) -> None:
     assert geometry.origin == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.fault("F01")
 def test_slightly_disagreeing_forms_are_rounding(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -94,12 +100,14 @@ def test_slightly_disagreeing_forms_are_rounding(
     assert not recwarn.list
 
 
+@pytest.mark.fault("F03")
 def test_zero_sform_falls_back_to_the_qform(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", srow_x=0, srow_y=0, srow_z=0)
     with pytest.warns(DataWarning, match="sform is all zero"):
         assert read_header(path).geometry.spacing == pytest.approx((2.0, 0.6, 0.5))
 
 
+@pytest.mark.fault("F03")
 def test_no_form_at_all(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", sform_code=0, qform_code=0)
     with pytest.warns(DataWarning, match="nothing of orientation"):
@@ -126,6 +134,7 @@ def test_no_form_at_all(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.filterwarnings("ignore::finemask.io.DataWarning")
+@pytest.mark.fault("F03", "F17", "F19")
 def test_impossible_headers(tmp_path: Path, suffix: str, fields: dict, message: str) -> None:
     path = nifti(tmp_path / f"a{suffix}", **fields)
     with pytest.raises(DataError, match=message) as error:
@@ -134,6 +143,7 @@ def test_impossible_headers(tmp_path: Path, suffix: str, fields: dict, message: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault("F17")
 def test_a_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii.gz", dim=[3, 32767, 32767, 32767, 1, 1, 1, 1])
     for read in (read_header, read_image):
@@ -147,6 +157,7 @@ def test_the_budget_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_image(nifti(tmp_path / "a.nii"))
 
 
+@pytest.mark.fault("F17")
 def test_a_compression_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii.gz")
     data = gzip.decompress(path.read_bytes())
@@ -156,6 +167,7 @@ def test_a_compression_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 5, 60, -1, -8, -9])
+@pytest.mark.fault("F14")
 def test_truncated_gzip(tmp_path: Path, keep: int) -> None:
     values = np.random.default_rng(0).integers(0, 9999, (4, 5, 6)).astype(np.int16)
     path = nifti(tmp_path / "a.nii.gz", values)
@@ -165,6 +177,7 @@ def test_truncated_gzip(tmp_path: Path, keep: int) -> None:
         read_image(path)
 
 
+@pytest.mark.fault("F15")
 def test_wrong_checksum(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 9999, (9, 50, 60)).astype(np.int16)
     path = nifti(tmp_path / "a.nii.gz", values)
@@ -202,12 +215,14 @@ def test_the_gz_is_read_although_a_nii_lies_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("made", "named"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+@pytest.mark.fault("F16")
 def test_wrong_suffix(tmp_path: Path, made: str, named: str) -> None:
     path = nifti(tmp_path / f"a{made}").rename(tmp_path / f"b{named}")
     with pytest.warns(DataWarning, match="in spite of its name"):
         np.testing.assert_array_equal(read_image(path)[0][0], VALUES)
 
 
+@pytest.mark.fault("F10")
 def test_axes_beyond_space(tmp_path: Path) -> None:
     single = nifti(tmp_path / "single.nii", VALUES[None, None])
     assert read_image(single)[0].shape == (1, 2, 3, 4)

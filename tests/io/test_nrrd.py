@@ -41,6 +41,7 @@ def nrrd(path: Path, data: bytes = VALUES.tobytes(), **fields: str | None) -> Pa
         ("right-anterior-superior", (3, 2, 1)), ("LAS", (3, 2, -1)), (None, (3, -2, -1)),
     ],
 )  # fmt: skip
+@pytest.mark.fault("F06")
 def test_spaces(tmp_path: Path, space: str | None, origin: tuple[float, ...]) -> None:
     geometry = read_header(nrrd(tmp_path / "a.nrrd", space=space)).geometry
     assert geometry.origin[::-1] == origin
@@ -79,6 +80,7 @@ def test_skips_and_byte_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path)[0][0], VALUES)
 
 
+@pytest.mark.fault("F21")
 def test_layers_are_channels_of_an_image_but_no_mask(tmp_path: Path) -> None:
     path = nrrd(
         tmp_path / "a.seg.nrrd",
@@ -131,6 +133,7 @@ def test_last_axis_as_channels(tmp_path: Path) -> None:
         ({"dimension": "three"}, "cannot be decoded"),
     ],
 )
+@pytest.mark.fault("F17", "F19", "F22")
 def test_impossible_headers(tmp_path: Path, fields: dict, message: str) -> None:
     (tmp_path / "in").mkdir()
     path = nrrd(tmp_path / "in" / "a.nhdr", **fields)
@@ -139,6 +142,7 @@ def test_impossible_headers(tmp_path: Path, fields: dict, message: str) -> None:
     assert error.value.subject == str(path)
 
 
+@pytest.mark.fault("F20")
 def test_units_and_missing_spacing(tmp_path: Path) -> None:
     micron = nrrd(tmp_path / "a.nrrd", space_units='"um" "um" "um"')
     assert read_header(micron).geometry.spacing == pytest.approx((0.002, 0.0006, 0.0005))

@@ -53,6 +53,7 @@ def test_eight_bits(tmp_path: Path, suffix: str, channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.fault("F53")
 def test_sixteen_bit_png(tmp_path: Path, channels: int) -> None:
     pixels = RNG.integers(0, 65536, (6, 7, channels)).astype(np.uint16)
     if channels == 4:
@@ -69,6 +70,7 @@ def test_sixteen_bit_grey_with_alpha(tmp_path: Path) -> None:
         read_image(png16(tmp_path / "a.png", np.full((3, 3, 2), 65535)))
 
 
+@pytest.mark.fault("F53")
 def test_written_sixteen_bits(tmp_path: Path) -> None:
     pixels = RNG.integers(0, 65536, (6, 7)).astype(np.uint16)
     write_image(tmp_path / "a.png", pixels, Geometry.regular((6, 7)))
@@ -99,6 +101,7 @@ def palette_picture() -> Image.Image:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.fault("F54")
 def test_palettes_are_colours_of_images_and_indices_of_masks(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     palette_picture().save(path)
@@ -124,6 +127,7 @@ def test_one_bit_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.fault("F57")
 def test_turned_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -156,6 +160,7 @@ def test_one_wrong_bit_in_a_png(tmp_path: Path) -> None:
         read_image(path)
 
 
+@pytest.mark.fault("F55")
 def test_bombs(tmp_path: Path) -> None:
     size = struct.pack(">II", 60000, 60000) + bytes([8, 0, 0, 0, 0])
     body = chunk(b"IHDR", size) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
@@ -180,6 +185,7 @@ def test_a_picture_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.fault("F53")
 def test_tiff_types(tmp_path: Path, dtype: type, channels: int) -> None:
     pixels = (RNG.random((channels, 6, 7)) * 200).astype(dtype)
     write_image(tmp_path / "a.tif", pixels, Geometry.regular((6, 7)))
@@ -208,6 +214,7 @@ def test_white_is_zero(tmp_path: Path, compression: str | None) -> None:
     np.testing.assert_array_equal(read_image(path)[0][0], 255 - pixels)
 
 
+@pytest.mark.fault("F58")
 def test_pages(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((5, 6, 7), np.uint8), metadata={"axes": "ZYX"})

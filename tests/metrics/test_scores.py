@@ -69,6 +69,7 @@ def test_refuses_edges_that_make_no_sense(edges) -> None:
         group_by_size([], edges)
 
 
+@pytest.mark.fault("F96")
 def test_undefined_values_are_counted_with_their_reason() -> None:
     scores = [
         of_size(1, 0.4),

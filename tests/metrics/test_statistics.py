@@ -8,6 +8,7 @@ import pytest
 from finemask.metrics import bootstrap_interval, spread
 
 
+@pytest.mark.fault("F76")
 def test_undefined_values_are_left_out_and_counted_out() -> None:
     result = spread([0.2, math.nan, 0.4, math.inf, 0.9])
     assert result.n == 3

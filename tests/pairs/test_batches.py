@@ -154,6 +154,7 @@ def test_a_still_sample_is_a_window_of_the_matched_pair(degrade: str, normalise:
     st.tuples(*[st.integers(1, 30)] * 2), st.sampled_from([(1, 1), (2, 2), (3, 1), (4, 4)]),
     st.integers(0, 5),
 )  # fmt: skip
+@pytest.mark.fault("F75")
 def test_any_image_fills_any_crop(shape: tuple[int, int], scale: tuple[int, int], n: int) -> None:
     assume(all(f == 1 or s > (LEAST_SIDE - 1) * f for s, f in zip(shape, scale, strict=True)))
     case = smooth_case(shape, channels=2)
@@ -311,6 +312,7 @@ def test_crops_follow_the_stride_and_the_data() -> None:
         crop_of(PairSettings(crop=(8, 8, 8)))
 
 
+@pytest.mark.fault("F30")
 def test_faulty_cases_are_named_before_training() -> None:
     good, flat = smooth_case((40, 40), "good"), replace(smooth_case((40, 40), "bad"), truth=None)
     with pytest.raises(DataError, match="case bad has no truth"):

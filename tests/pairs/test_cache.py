@@ -106,6 +106,7 @@ CHANGES: dict[str, Callable[[Case], Case]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.fault("F71")
 def test_changed_content_under_the_same_name_is_never_stale(tmp_path: Path, what: str) -> None:
     before = make_case()
     after = CHANGES[what](before)
@@ -157,6 +158,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.fault("F69")
 def test_a_damaged_entry_is_made_anew_with_a_warning(tmp_path: Path, what: str) -> None:
     case, reader = make_case(), Reader(make_case())
     PreparedCases(["a"], reader, SETTINGS, cache_dir=tmp_path)[0]
@@ -170,6 +172,7 @@ def test_a_damaged_entry_is_made_anew_with_a_warning(tmp_path: Path, what: str) 
     )
 
 
+@pytest.mark.fault("F69")
 def test_an_abort_while_writing_leaves_no_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

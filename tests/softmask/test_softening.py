@@ -58,6 +58,7 @@ def test_a_full_mask_and_a_constant_image_are_defined() -> None:
         assert made.hard[12, 12]
 
 
+@pytest.mark.fault("F93")
 def test_readers_are_counted_and_the_empty_one_votes(scene) -> None:
     image, _, readers = scene
     three = np.concatenate([readers[:3], np.zeros((1, 64, 64), bool)])
@@ -70,6 +71,7 @@ def test_readers_are_counted_and_the_empty_one_votes(scene) -> None:
     assert (share.hard == (three.mean(0) >= 0.5)).all()
 
 
+@pytest.mark.fault("F93")
 def test_two_of_four_are_a_consensus_and_one_is_none(scene) -> None:
     image, mask, _ = scene
     votes = np.stack([mask, mask, mask & False, mask & False])

@@ -83,6 +83,7 @@ def test_metadata_of_the_wrong_kind_is_one_line(tmp_path: Path, key: str, value:
         verify_checkpoint(tmp_path / "last")
 
 
+@pytest.mark.fault("F63")
 def test_too_little_space_is_seen_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_checksum_list_cannot_name_other_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crash_at", range(4))
+@pytest.mark.fault("F62")
 def test_a_crash_at_any_rename_leaves_one_that_verifies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_crash_at_any_rename_leaves_one_that_verifies(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last"]
 
 
+@pytest.mark.fault("F63")
 def test_disk_full_keeps_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "last", 1)
 

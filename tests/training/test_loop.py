@@ -97,6 +97,7 @@ def test_a_run_leaves_what_the_contract_says(data: Path, tmp_path: Path, method:
     "extra", [(), ("ema=0.9",), ("workers=2",), ("dropout=0.2", "accumulate=2", "rescale=0.5,1")]
 )
 @pytest.mark.parametrize("at", [2, 4])
+@pytest.mark.fault("F64")
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...], at: int
 ) -> None:
@@ -152,6 +153,7 @@ def test_accumulation_steps_like_the_larger_batch(data: Path, tmp_path: Path) ->
         torch.testing.assert_close(weight, _weights(small.path, "last")[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.fault("F60")
 def test_a_diverging_run_stops_and_is_never_best(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +172,7 @@ def test_a_diverging_run_stops_and_is_never_best(
     assert best.meta["step"] in (3, 6), "a validation before the first bad step"
 
 
+@pytest.mark.fault("F61")
 def test_single_bad_steps_are_skipped_and_counted(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,12 +287,14 @@ def test_a_run_stopped_before_its_first_validation_says_so(
     assert train(data, tmp_path / "run", resume=True).meta["step"] in (3, 6)
 
 
+@pytest.mark.fault("F60")
 def test_answers_that_are_not_finite_are_divergence(data: Path, tmp_path: Path) -> None:
     settings = (*QUICK, "learning_rate=1e30", "clip_norm=0.0", "max_bad_steps=50", "steps=30")
     with pytest.raises(TrainingError, match="learning_rate"):
         train(data, tmp_path / "run", settings=settings)
 
 
+@pytest.mark.fault("F67")
 def test_an_error_in_one_of_several_processes_keeps_its_words(data: Path, tmp_path: Path) -> None:
     settings = (*QUICK, "learning_rate=1e30", "clip_norm=0.0", "max_bad_steps=2", "steps=30")
     with pytest.raises(TrainingError, match="learning_rate"):
