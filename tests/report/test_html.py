@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from finemask.io.tables import csv_table
 from finemask.report import html
-from finemask.report.tables import csv_table, plain
+from finemask.report.tables import plain
 
 HOSTILE = "<script>alert('x')</script>\"&"
 

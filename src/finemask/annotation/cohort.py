@@ -24,8 +24,8 @@ from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.inference.ledger import Outcome
 from finemask.io import DataWarning, write_json, write_text
 from finemask.io.outputs import check_writable, error_within, path_within
+from finemask.io.tables import csv_table
 from finemask.progress import Track, silent
-from finemask.report.tables import csv_table
 from finemask.softmask.matting import EPSILON, LEAST_EPSILON
 from finemask.softmask.softening import METHODS, Method, Softening
 

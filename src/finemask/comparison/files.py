@@ -13,11 +13,12 @@ from finemask.comparison.results import Entry, Results
 from finemask.comparison.verdict import decision, interval, verdicts
 from finemask.evaluation.undefined import IMAGE, IMAGE_METRICS
 from finemask.io import write_json, write_text
+from finemask.io.tables import csv_table
 from finemask.metrics.paired import PairedDifference
 from finemask.metrics.protocols import METRICS, PROTOCOLS
 from finemask.metrics.statistics import RESAMPLES
 from finemask.report.cells import name_of, show
-from finemask.report.tables import csv_table, plain
+from finemask.report.tables import plain
 
 COSTS = {
     "parameters_training": "weights while learning",

@@ -45,6 +45,7 @@ from finemask.evaluation.undefined import (
 )
 from finemask.io import write_json, write_text
 from finemask.io.outputs import check_writable, error_within
+from finemask.io.tables import csv_table
 from finemask.metrics.comparison import Comparison
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Protocol
@@ -334,7 +335,7 @@ def _write(
     evaluation: Evaluation, out: Path, truths: Truths, predictions: Mapping[str, Predicted]
 ) -> None:
     from finemask.report.evaluation import evaluation_page
-    from finemask.report.tables import cases_table, csv_table, plain
+    from finemask.report.tables import cases_table, plain
 
     metrics = list(evaluation.summary["scores"])
     write_text(out / "cases.csv", cases_table(evaluation.scores, metrics), overwrite=True)

@@ -17,11 +17,11 @@ from finemask.errors import DataError, UsageError
 from finemask.evaluation.matching import (
     Predicted,
     Truth,
-    aligned,
     read_predicted_probs,
     read_prediction,
 )
 from finemask.io import read_probs
+from finemask.io.cases import on_grid
 from finemask.metrics.comparison import Comparison
 from finemask.metrics.protocols import Protocol
 
@@ -90,4 +90,4 @@ def _read_maps(
         raise DataError(
             predicted.mask, "is in colour, a map of probabilities is grey", "save it as grey"
         )
-    return aligned(predicted.mask, probs[0], geometry, truth.geometry)[None]
+    return on_grid(predicted.mask, probs[:1], geometry, truth.geometry, "the truth")

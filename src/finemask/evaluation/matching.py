@@ -28,6 +28,7 @@ from finemask.io import (
     read_probs,
     stem,
 )
+from finemask.io.cases import on_grid
 from finemask.io.outputs import class_in_file_name
 
 _DATASET_MARKS = ("images", "imagesTr", "dataset.json")
@@ -198,7 +199,7 @@ def read_prediction(path: Path, labels: Mapping[str, int], truth: Truth) -> NDAr
             f"has {classes.max()} classes, the truth has one ({next(iter(labels))})",
             "give one mask a class, or a truth with all classes",
         )
-    return aligned(path, classes, geometry, truth.geometry)
+    return on_grid(path, classes, geometry, truth.geometry, "the truth")
 
 
 def read_predicted_probs(paths: Sequence[Path], classes: int, truth: Truth) -> NDArray[np.float32]:
@@ -217,7 +218,7 @@ def read_predicted_probs(paths: Sequence[Path], classes: int, truth: Truth) -> N
         raise DataError(
             paths[0], f"has {len(probs)} maps, the truth {classes} classes", "remove it"
         )
-    return np.stack([aligned(paths[0], one, geometry, truth.geometry) for one in probs])
+    return on_grid(paths[0], probs, geometry, truth.geometry, "the truth")
 
 
 def read_super_resolved(path: Path, truth: Truth) -> NDArray[np.float32]:
@@ -232,34 +233,7 @@ def read_super_resolved(path: Path, truth: Truth) -> NDArray[np.float32]:
         image = np.repeat(image, 3, axis=0)  # a grey picture of a data set in colour
     if len(image) != wanted:
         raise DataError(path, f"has {len(image)} channels, the image has {wanted}", "remove it")
-    return np.stack([aligned(path, one, geometry, truth.geometry) for one in image])
-
-
-def aligned(path: Path, array: NDArray[Any], found: Geometry, wanted: Geometry) -> NDArray[Any]:
-    """Turn and flip an array onto a grid without loss.
-
-    Pictures of unknown pixel size need the same shape only.
-
-    Raises:
-        DataError: When no turning makes the grids coincide to 1e-3 voxel.
-    """
-    plain = "px" in (found.unit, wanted.unit) and found.shape == wanted.shape
-    if plain or found.matches(wanted):
-        return array
-    turn = found.axes_to(wanted) if found.ndim == wanted.ndim else None
-    if turn is None or "px" in (found.unit, wanted.unit):
-        raise DataError(path, f"lies on another grid: {_difference(found, wanted)}",
-                        "save the mask on the grid of the truth (predict --grid)")  # fmt: skip
-    order, flips = turn
-    return np.ascontiguousarray(np.flip(np.transpose(array, order), flips))
-
-
-def _difference(found: Geometry, wanted: Geometry) -> str:
-    if found.shape != wanted.shape:
-        return f"its shape is {found.shape}, the truth's {wanted.shape}"
-    if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3):
-        return f"its spacing is {found.spacing}, the truth's {wanted.spacing}"
-    return f"it is displaced by up to {wanted.distance_voxels(found):.3g} voxels"
+    return on_grid(path, image, geometry, truth.geometry, "the truth")
 
 
 def _is_dataset(path: Path) -> bool:

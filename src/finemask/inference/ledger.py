@@ -9,8 +9,6 @@ named, so that they can be shared and moved.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from finemask.errors import FinemaskError, UsageError
 from finemask.inference.inputs import Source
 from finemask.io.files import sha256, write_json, write_text
 from finemask.io.outputs import check_writable, error_within, path_within
+from finemask.io.tables import csv_table
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,8 @@ class Ledger:
         }
         self._failures.append((source.name, file, line))
         self._save()
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("case", "file", "error"))
-        table.writerows([_harmless(cell) for cell in row] for row in self._failures)
-        write_text(self.out / "failures.csv", text.getvalue(), overwrite=True)
+        table = csv_table(("case", "file", "error"), self._failures)
+        write_text(self.out / "failures.csv", table, overwrite=True)
 
     def close(self) -> None:
         """Remove the failures of an earlier call when this one had none."""
@@ -144,8 +140,3 @@ def _read_cases(path: Path) -> dict[str, Any]:
             path, "is no manifest of finemask predict", "remove it, or choose another --out"
         )
     return dict(cases)
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,17 +53,17 @@ def read_case(
     paths = _as_paths(image)
     channels, geometry = read_image(paths[0])
     parts = [channels]
-    parts += [_on_grid(p, *read_image(p), geometry, paths[0], leading=1) for p in paths[1:]]
+    parts += [on_grid(p, *read_image(p), geometry, paths[0]) for p in paths[1:]]
     if spacing_mm is not None:
         geometry = _with_spacing(paths[0], geometry, spacing_mm)
 
     def mask(path: FilePath) -> NDArray[Any]:
-        return _on_grid(path, *read_labels(path, labels), geometry, paths[0])
+        return on_grid(path, *read_labels(path, labels), geometry, paths[0])
 
     soft_map = None
     if soft is not None:
         first = _as_paths(soft)[0]
-        soft_map = _on_grid(first, *read_probs(soft), geometry, paths[0], leading=1)
+        soft_map = on_grid(first, *read_probs(soft), geometry, paths[0])
     return Case(
         name=stem(paths[0]) if name is None else name,
         image=np.concatenate(parts) if len(parts) > 1 else channels,
@@ -104,15 +105,28 @@ def _numbers(values: Any) -> str:
     return " x ".join(f"{v:.6g}" for v in values)
 
 
-def _on_grid(
+def on_grid(
     path: FilePath,
     array: NDArray[Any],
     found: Geometry,
     wanted: Geometry,
-    image: FilePath,
-    leading: int = 0,
+    owner: str | os.PathLike[str] = "the image",
 ) -> NDArray[Any]:
-    """Re-orient an array onto a grid by transposing and flipping, or say how the grids differ."""
+    """Turn and flip an array onto a grid without loss, or say how the grids differ.
+
+    Pictures of unknown pixel size need the same shape only.
+
+    Args:
+        path: File that the array was read from, for messages.
+        array: ``(*S)`` on ``found``, or ``(C, *S)``.
+        found: Grid of the array.
+        wanted: Grid to turn it onto.
+        owner: Whose grid ``wanted`` is, for messages.
+
+    Raises:
+        DataError: When no turning makes the grids coincide to 1e-3 voxel.
+    """
+    leading = array.ndim - found.ndim
     if found.ndim == wanted.ndim and "px" in (found.unit, wanted.unit):
         if found.shape == wanted.shape:
             return array
@@ -120,21 +134,18 @@ def _on_grid(
         return array
     elif found.ndim == wanted.ndim and (turn := found.axes_to(wanted)) is not None:
         order, flips = turn
-        axes = (*range(leading), *(leading + a for a in order))
-        turned = np.transpose(array, axes)
+        turned = np.transpose(array, (*range(leading), *(leading + a for a in order)))
         return np.ascontiguousarray(np.flip(turned, tuple(leading + a for a in flips)))
     raise DataError(
         path,
-        f"does not lie on the grid of {image}: {_difference(found, wanted)}",
+        f"does not lie on the grid of {os.fspath(owner)}: {_difference(found, wanted)}",
         "resample it to that grid (with nearest neighbours for a mask)",
     )
 
 
 def _difference(found: Geometry, wanted: Geometry) -> str:
     if found.shape != wanted.shape:
-        return f"its shape is {found.shape}, the image's {wanted.shape}"
+        return f"its shape is {found.shape}, not {wanted.shape}"
     if not np.allclose(found.spacing, wanted.spacing, rtol=1e-3):
-        return (
-            f"its spacing is {_numbers(found.spacing)} mm, the image's {_numbers(wanted.spacing)}"
-        )
+        return f"its spacing is {_numbers(found.spacing)} mm, not {_numbers(wanted.spacing)}"
     return f"it is displaced by up to {wanted.distance_voxels(found):.3g} voxels"

@@ -1,36 +1,19 @@
-"""Tables for other programs: CSV that no spreadsheet runs, JSON that every reader takes."""
+"""Scores for other programs: as CSV, and as JSON that every reader takes."""
 
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finemask.errors import DataError
+from finemask.io.tables import csv_table, plain_cell
 from finemask.metrics.overlap import Confusion
 from finemask.metrics.scores import Score
 
 COUNTED = ("tp", "fp", "fn", "tn")
-FORMULA = ("=", "+", "-", "@")
-"""What a spreadsheet takes for the beginning of a formula."""
-
-
-def csv_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A CSV table; floats to ten digits, text that looks like a formula made harmless.
-
-    Example:
-        >>> print(csv_table(["case", "dice"], [["=1+1", 0.5]]), end="")
-        case,dice
-        '=1+1,0.5
-    """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
 
 
 def cases_table(scores: Sequence[Score], metrics: Sequence[str]) -> str:
@@ -67,15 +50,15 @@ def _score(row: Mapping[str, str]) -> Score:
     metrics = names[names.index("size_group") + 1 : names.index("tp")]
     counts = [row[name] for name in COUNTED]
     return Score(
-        case=_bare(row["case"]),
-        group=_bare(row["group"]),
-        label=_bare(row["class"]),
+        case=plain_cell(row["case"]),
+        group=plain_cell(row["group"]),
+        label=plain_cell(row["class"]),
         size=float(row["diameter"] or "nan"),
         unit=row["unit"],
         values={name: float(row[name]) for name in metrics if row[name]},
         counts=Confusion(*map(int, counts)) if all(counts) else None,
         flag=row["flags"],
-        size_group=_bare(row["size_group"]),
+        size_group=plain_cell(row["size_group"]),
     )
 
 
@@ -93,15 +76,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in FORMULA else text
-
-
-def _bare(text: str) -> str:
-    """A cell as it was before it was made harmless."""
-    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
