@@ -416,7 +416,8 @@ def compare(
         str, typer.Option(metavar="A,B,...", help="The first is what others are compared with.")
     ] = "",
     ablate: Annotated[
-        list[str] | None, typer.Option(metavar="METHOD", help="Add its paper's ablations as rows.")
+        list[str] | None,
+        typer.Option(metavar="METHOD[:ROW,...]", help="Add its paper's ablations as rows."),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Trainings of each row; 1 if not given.")

@@ -55,8 +55,13 @@ def test_ablations_become_rows_below_their_method(
     assert rows[2].recipe.config["width"] == 8
     assert rows[3].ablation == "w/o depth"
     assert "/" not in rows[3].folder
-    with pytest.raises(UsageError, match="unet.*has no ablations"):
-        rows_of(phantoms, ablate=("unet",))
+    chosen = rows_of(phantoms, methods=("unet",), ablate=("dsrl:w/o depth, thin",))
+    assert chosen == ["unet", "dsrl", "dsrl: w/o depth", "dsrl: thin"]
+    with pytest.raises(UsageError, match=r"dsrl: has no row thick; pick of whole, thin, w/o depth"):
+        rows_of(phantoms, ablate=("dsrl:thin,thick",))
+    monkeypatch.setattr(DSRL, "ABLATIONS", {})
+    with pytest.raises(UsageError, match=r"dsrl.*has no ablations"):
+        rows_of(phantoms, ablate=("dsrl",))
     monkeypatch.setattr(DSRL, "ABLATIONS", {"+ a": {"width": 8}, "a": {"width": 9}})
     with pytest.raises(UsageError, match="share the folder"):
         rows_of(phantoms, ablate=("dsrl",))

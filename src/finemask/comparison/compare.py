@@ -79,7 +79,7 @@ def compare(
         out: Folder to write.
         methods: Names; the first is the one that all others are compared with. None, with
             ``resume``: go on with what the folder holds.
-        ablate: Methods whose paper's ablations become rows too.
+        ablate: Methods whose paper's ablations become rows too; ``method:row,row`` for some.
         seeds: How many, 0, 1, ...; 1 by default.
         folds: Cross-validate in so many folds.
         steps: Optimiser steps of each training.

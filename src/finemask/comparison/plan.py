@@ -6,7 +6,7 @@ make it unfair is one value for all of them, or refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -196,23 +196,17 @@ def make_rows(dataset: Dataset, choices: Choices) -> tuple[Row, ...]:
     Raises:
         UsageError: On unknown methods or options, or whatever would favour a row.
     """
-    methods = tuple(dict.fromkeys([*choices.methods, *choices.ablate]))
+    ablate = {name: labels for name, _, labels in (a.partition(":") for a in choices.ablate)}
+    methods = tuple(dict.fromkeys([*choices.methods, *ablate]))
     if not methods:
         raise UsageError("--methods", "names none", "write for example --methods unet,dsrl")
     special = _settings_by_method(choices.settings_for, methods)
     rows: list[Row] = []
     for name in methods:
-        method = find_method(name, dataset.dims)
+        find_method(name, dataset.dims)
         whole = _resolve(dataset, name, choices, special[name])
         rows.append(Row(name, whole))
-        if name not in choices.ablate:
-            continue
-        if not method.ABLATIONS:
-            able = [n for n in methods if find_method(n).ABLATIONS]
-            raise UsageError(
-                f"--ablate {name}", "has no ablations", f"name one that has ({few(able) or 'none'})"
-            )
-        for label, changes in method.ABLATIONS.items():
+        for label, changes in _ablations(name, ablate[name]) if name in ablate else ():
             recipe = replace(whole, config={**whole.config, **changes})
             if recipe != whole:
                 rows.append(Row(f"{name}: {label}", recipe, label))
@@ -221,6 +215,19 @@ def make_rows(dataset: Dataset, choices: Choices) -> tuple[Row, ...]:
         for row in rows:
             create(row.recipe)
     return tuple(rows)
+
+
+def _ablations(name: str, labels: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Rows of a method's ablation table: all, or those named, commas between."""
+    known = find_method(name).ABLATIONS
+    wanted = [label.strip() for label in labels.split(",")] if labels else [*known]
+    if not known:
+        raise UsageError(f"--ablate {name}", "has no ablations", "leave it out")
+    if unknown := [label for label in wanted if label not in known]:
+        raise UsageError(
+            f"--ablate {name}", f"has no row {few(unknown)}", f"pick of {', '.join(known)}"
+        )
+    return [(label, known[label]) for label in wanted]
 
 
 def _resolve(dataset: Dataset, name: str, choices: Choices, special: Sequence[str]) -> Recipe:

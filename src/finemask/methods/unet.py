@@ -143,3 +143,10 @@ class UNet(Method):
         "train": {"batch_size": 2},
         "config": {"width": 16, "depth": 4},
     }
+    ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "ResNet-18": {"encoder": "resnet18"},
+        "ResNet-34": {"encoder": "resnet34"},
+        "ResNet-50": {"encoder": "resnet50"},
+        "Res2Net-50": {"encoder": "res2net50"},
+    }
+    """Public encoders, for rows beside methods that are built on them."""
