@@ -372,7 +372,10 @@ def evaluate(
         Path | None, typer.Option(help="Images for the report, where TRUTH has masks only.")
     ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="Score one part of this splits.json, or of this run's.")
+        Path | None,
+        typer.Option(
+            help="Score one part of this splits.json, of this run's, or of a named one of TRUTH."
+        ),
     ] = None,
     part: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
     overwrite: Overwrite = False,
@@ -384,7 +387,10 @@ def evaluate(
     if split is not None:
         from finemask.datasets import Split
 
-        chosen = Split.load(split / "splits.json" if split.is_dir() else split)
+        named = truth / "splits" / f"{split}.json"
+        chosen = Split.load(
+            split / "splits.json" if split.is_dir() else named if named.is_file() else split
+        )
         cases = chosen.part(part)
     evaluation = evaluate_masks(
         pred,
@@ -447,7 +453,7 @@ def compare(
     size_edges: Annotated[
         str | None, typer.Option(help="Edges of the lesion size groups, e.g. 4,10 (mm or px).")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="A splits.json.")] = None,
+    split: Annotated[str | None, typer.Option(help="A splits.json, or a named split.")] = None,
     jobs: Annotated[int, typer.Option(help="Trainings at a time.")] = 1,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of each; cores / jobs if not given.")

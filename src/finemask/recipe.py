@@ -323,16 +323,31 @@ SECTIONS = ("task", "prepare", "pairs", "train", "config")
 def find_recipe(name: str | Path) -> Path:
     """A recipe file, or the one of that name that ships with finemask.
 
+    Those that ship are for a kind of image (``fundus_vessels``), or a paper's
+    setting for a public data set: ``SET/METHOD``.
+
     Raises:
         UsageError: When there is neither; the message names those that ship.
 
     Example:
         >>> find_recipe("hippocampus").name
         'hippocampus.toml'
+        >>> find_recipe("polyps/m2snet").name
+        'm2snet.toml'
     """
     shipped = Path(__file__).parent / "recipes"
     for path in (Path(name), shipped / f"{name}.toml"):
         if path.is_file():
             return path
-    names = ", ".join(sorted(path.stem for path in shipped.glob("*.toml")))
-    raise UsageError(name, f"is no recipe file, nor one that ships ({names})", "correct the name")
+    raise UsageError(
+        name,
+        f"is no recipe file, nor one that ships ({', '.join(shipped_recipes())})",
+        "correct the name",
+    )
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship, as ``--recipe`` takes them."""
+    shipped = Path(__file__).parent / "recipes"
+    files = shipped.rglob("*.toml")
+    return sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in files)

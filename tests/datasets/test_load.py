@@ -414,3 +414,16 @@ def test_a_misnamed_mask_folder_is_noted(tmp_path: Path) -> None:
     notes = " ".join(load_dataset(tmp_path).notes)
     assert "masks/" in notes
     assert "ignored: mask" in notes
+
+
+def test_a_manifest_names_further_channels(tmp_path: Path) -> None:
+    for name, value in (("flair", 1), ("t1", 2), ("t2", 3)):
+        image = np.full((3, 4), value, np.uint8)
+        write_image(tmp_path / f"{name}.png", image, Geometry.regular((3, 4)))
+    (tmp_path / "manifest.csv").write_text(
+        "case,image_3,image,image_2\na,t2.png,flair.png,t1.png\n"
+    )
+    dataset = load_dataset(tmp_path)
+    assert dataset.channels == 3
+    assert not dataset.notes or "unknown" not in dataset.notes[0]
+    assert dataset.read(dataset.entries[0]).image[:, 0, 0].tolist() == [1, 2, 3]

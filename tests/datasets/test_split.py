@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finemask.datasets import Split, load_dataset, make_split
+from finemask.datasets import Split, find_split, load_dataset, make_phantoms, make_split
 from finemask.datasets.split import _draw, hash_place, part_sizes
 from finemask.errors import DataError, UsageError
+from finemask.io import DataWarning, write_json
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -219,3 +220,50 @@ def test_a_foreign_split_is_verified(tree: Any) -> None:
         Split(("a",), ("z",), ()).verify(dataset)
     with pytest.raises(DataError, match="one patient into several parts"):
         Split(("a",), ("b",), ()).verify(dataset)
+
+
+def named_split(root: Path, name: str, **parts: Any) -> None:
+    write_json(root / "splits" / f"{name}.json", {"train": [], "val": [], "test": [], **parts})
+
+
+def test_a_split_of_the_data_set_is_found_by_its_name(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", cases=4, size=48)
+    cases = [entry.name for entry in load_dataset(root).entries]
+    named_split(root, "paper", train=cases[:3], test=cases[3:])
+    found = find_split(load_dataset(root), "paper")
+    assert (list(found.train), found.val, list(found.test)) == (cases[:3], (), cases[3:])
+    assert found.fingerprint == load_dataset(root).fingerprint()
+    assert not [note for note in load_dataset(root).notes if "splits" in note]
+    with pytest.raises(UsageError, match=r"nor a split of the data set \(paper\)"):
+        find_split(load_dataset(root), "papre")
+
+
+def test_a_declared_leak_is_warned_of_and_an_undeclared_one_refused(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", cases=3, size=48)
+    cases = [entry.name for entry in load_dataset(root).entries]
+    lines = ["case,group", *(f"{case},one patient" for case in cases)]
+    (root / "groups.csv").write_text("\n".join(lines))
+    parts = {"train": cases[:2], "test": cases[2:]}
+    named_split(root, "hidden", **parts)
+    named_split(root, "told", **parts, leak="nodules of one patient are in several parts")
+    with pytest.raises(DataError, match="one patient into several parts"):
+        find_split(load_dataset(root), "hidden")
+    with pytest.warns(DataWarning, match="the split leaks: nodules of one patient"):
+        split = find_split(load_dataset(root), "told")
+    split.save(tmp_path / "splits.json")
+    assert Split.load(tmp_path / "splits.json") == split
+
+
+def test_a_validation_part_is_drawn_by_patient_where_a_split_has_none(tmp_path: Path) -> None:
+    root = make_phantoms(tmp_path / "set", cases=9, size=48)
+    cases = [entry.name for entry in load_dataset(root).entries]
+    lines = ["case,group", *(f"{case},p{i // 2}" for i, case in enumerate(cases))]
+    (root / "groups.csv").write_text("\n".join(lines))
+    dataset = load_dataset(root)
+    named_split(root, "paper", train=cases[:8], test=cases[8:])
+    split = find_split(dataset, "paper").with_validation(dataset)
+    assert split.val
+    assert sorted(split.train + split.val) == cases[:8]
+    split.verify(dataset)
+    assert split.with_validation(dataset) is split
+    assert "drawn from train" in split.notes[-1]

@@ -6,22 +6,21 @@ from pathlib import Path
 
 import pytest
 
-import finemask
 from finemask.datasets import make_phantoms
 from finemask.errors import UsageError
 from finemask.methods import METHODS
-from finemask.recipe import Recipe, find_recipe
+from finemask.recipe import Recipe, find_recipe, shipped_recipes
 from finemask.strict import read_toml
 from finemask.training.loop import train
 
 ROOT = Path(__file__).parents[2]
-VOLUMES = ("hippocampus", "left_atrium", "sasrnet_nodules")
+VOLUMES = ("hippocampus", "left_atrium", "lidc_idri/sasrnet")
 QUICK = {"train.steps": 2, "train.epochs": 0, "train.validate_cases": 1, "config.width": 4}
 """Changed so that two steps take a moment; everything else must be as the file says."""
 SMALLER = {
-    "sasrnet_nodules": {"pairs.crop": "24x24x24", "train.batch_size": 2, "config.sr_width": 4},
-    "sasrnet_skin": {"pairs.crop": "64x64", "train.batch_size": 2},
-    "m2snet_polyp": {
+    "lidc_idri/sasrnet": {"pairs.crop": "24x24x24", "train.batch_size": 2, "config.sr_width": 4},
+    "isic2018/sasrnet": {"pairs.crop": "64x64", "train.batch_size": 2},
+    "polyps/m2snet": {
         "pairs.crop": "64x64",
         "train.batch_size": 2,
         "config.encoder": "resnet18",
@@ -31,7 +30,7 @@ SMALLER = {
     },
 }
 """Changed further where a step takes gigabytes."""
-RECIPES = sorted((Path(finemask.__file__).parent / "recipes").glob("*.toml"))
+RECIPES = shipped_recipes()
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +42,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     }
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_recipe_trains_two_steps(
-    path: Path, data: dict[int, Path], tmp_path: Path
+    name: str, data: dict[int, Path], tmp_path: Path
 ) -> None:
-    changed = {**QUICK, **SMALLER.get(path.stem, {})}
+    changed = {**QUICK, **SMALLER.get(name, {})}
     run = train(
-        data[3 if path.stem in VOLUMES else 2],
+        data[3 if name in VOLUMES else 2],
         tmp_path / "run",
-        recipe=path.stem,
+        recipe=name,
         settings=[f"{key}={value}" for key, value in changed.items()],
     )
     assert run.meta["step"] in (1, 2)
-    told = read_toml(path)
+    told = read_toml(find_recipe(name))
     resolved = run.recipe.to_dict()
     assert resolved["method"] == told.pop("method", "unet")
     for section, values in told.items():
@@ -65,9 +64,9 @@ def test_a_shipped_recipe_trains_two_steps(
                 assert (list(kept) if isinstance(kept, tuple) else kept) == value
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
-def test_a_shipped_recipe_points_to_its_measurement(path: Path) -> None:
-    page = path.read_text().split("see ")[1].split(":")[0].split("\n")[0].rstrip(".")
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_recipe_points_to_its_measurement(name: str) -> None:
+    page = find_recipe(name).read_text().split("see ")[1].split(":")[0].split("\n")[0].rstrip(".")
     assert (ROOT / page).exists()
 
 

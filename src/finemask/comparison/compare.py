@@ -93,7 +93,7 @@ def compare(
             LR input.
         protocol: A name of ``finemask.metrics.PROTOCOLS``; ``segmentation`` if not given.
         size_edges: Diameters between the size groups; tertiles if not given.
-        split: A ``splits.json`` instead of one drawn by patient.
+        split: A ``splits.json``, or a named split of the data set, instead of one drawn by patient.
         jobs: Cells at a time; the results do not depend on it.
         threads: CPU threads of each cell; the cores divided by the jobs if not given.
         quote: Table of published rows (``row,source`` and metrics) to show beside.
@@ -200,7 +200,7 @@ def _planned(
     new = Plan(
         rows=make_rows(dataset, choices),
         seeds=tuple(range(seeds or 1)),
-        splits=make_splits(dataset, folds=folds, split=Path(split) if split else None),
+        splits=make_splits(dataset, folds=folds, split=split),
         data=data.absolute().name,
         fingerprint=dataset.fingerprint(),
         protocol_version=PROTOCOLS[protocol].version,

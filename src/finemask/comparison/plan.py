@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from finemask import __version__
-from finemask.datasets import Dataset, Split, make_split
+from finemask.datasets import Dataset, Split, find_split, make_split
 from finemask.datasets.listing import few, read_json
 from finemask.errors import DataError, UsageError
 from finemask.io import write_json
@@ -275,7 +275,7 @@ def _check_fair(rows: Sequence[Row]) -> None:
 
 
 def make_splits(
-    dataset: Dataset, *, folds: int | None = None, split: Path | None = None
+    dataset: Dataset, *, folds: int | None = None, split: str | Path | None = None
 ) -> tuple[Split, ...]:
     """The split of every fold; each must train, choose and test.
 
@@ -285,9 +285,7 @@ def make_splits(
     if split is not None and folds:
         raise UsageError("--folds", "and --split are both given", "leave one out")
     if split is not None:
-        given = replace(Split.load(split), fingerprint=dataset.fingerprint())
-        given.verify(dataset)
-        splits = [given]
+        splits = [find_split(dataset, split).with_validation(dataset)]
     elif folds:
         splits = [make_split(dataset, fold=(k, folds)) for k in range(1, folds + 1)]
     else:

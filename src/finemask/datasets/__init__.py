@@ -12,7 +12,7 @@ from typing import Any
 from finemask.datasets.check import CaseFacts, CheckReport, check_dataset
 from finemask.datasets.dataset import Dataset, Entry
 from finemask.datasets.load import load_dataset
-from finemask.datasets.split import Split, make_split
+from finemask.datasets.split import Split, find_split, make_split
 
 __all__ = [
     "CaseFacts",
@@ -21,6 +21,7 @@ __all__ = [
     "Entry",
     "Split",
     "check_dataset",
+    "find_split",
     "load_dataset",
     "make_phantoms",
     "make_split",

@@ -1,6 +1,6 @@
 """Layout: ``images/`` and ``masks/`` with the same stems, or images alone.
 
-Optional beside them: ``masks_<reader>/``, ``soft/``, ``images_lr/``,
+Optional beside them: ``masks_<reader>/``, ``soft/``, ``images_lr/``, named ``splits/``,
 ``groups.csv`` (``case,group``) and a ``dataset.json`` with ``labels`` and ``groups``.
 """
 
@@ -60,7 +60,7 @@ def list_folder(root: Path) -> Listing:
         )
     if not readers and not others.keys() & {"masks", "soft"}:
         listing.notes.append("no masks: they are looked for in masks/ and masks_<reader>/")
-    known = {"images", *others, *readers}
+    known = {"images", "splits", *others, *readers}
     if strange := [f.name for f in sorted(root.iterdir()) if f.is_dir() and f.name not in known]:
         listing.notes.append(f"folders of other names are ignored: {few(strange)}")
     for table in sorted(root.glob("*.csv")):

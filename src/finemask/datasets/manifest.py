@@ -1,7 +1,7 @@
 """Layout: ``manifest.csv``, one row a case, paths relative to it.
 
-Columns: ``case,image`` and optional ``mask, split, group, rater_1..n, soft,
-image_lr, spacing_mm, diameter_mm``. Others are ignored with a note. A
+Columns: ``case,image`` and optional ``image_2..n`` (further channels), ``mask, split, group,
+rater_1..n, soft, image_lr, spacing_mm, diameter_mm``. Others are ignored with a note. A
 ``dataset.json`` beside it may declare ``labels``.
 """
 
@@ -48,14 +48,14 @@ def list_manifest(path: Path) -> Listing:
             "rename its columns, or point finemask at a folder with images/ and masks/",
         )
     listing.labels = declared_labels(path.parent)
-    raters = sorted((c for c in columns if re.fullmatch(r"rater_\d+", c)), key=lambda c: int(c[6:]))
-    unknown = [c for c in columns if c not in REQUIRED | OPTIONAL | set(raters)]
+    channels, raters = _numbered(columns, "image"), _numbered(columns, "rater")
+    unknown = [c for c in columns if c not in REQUIRED | OPTIONAL | {*channels, *raters}]
     if unknown:
         listing.notes.append(f"{path.name}: unknown columns are ignored: {few(unknown)}")
     if not rows:
         raise DataError(path, "has no rows", "write one row a case")
     for number, row in enumerate(rows, start=2):
-        entry = _read_row(_Row(path, number, row, listing), raters)
+        entry = _read_row(_Row(path, number, row, listing), channels, raters)
         if entry is not None:
             listing.entries.append(entry)
     unsplit = [e.name for e in listing.entries if e.split is None and e.labelled]
@@ -114,14 +114,20 @@ class _Row:
         return PARTS.get(text.lower())
 
 
-def _read_row(row: _Row, raters: list[str]) -> Entry | None:
+def _numbered(columns: list[str], kind: str) -> list[str]:
+    """Columns such as ``rater_2``, in the order of their numbers."""
+    found = (c for c in columns if re.fullmatch(rf"{kind}_\d+", c))
+    return sorted(found, key=lambda c: int(c.rpartition("_")[2]))
+
+
+def _read_row(row: _Row, channels: list[str], raters: list[str]) -> Entry | None:
     """One case, or ``None`` with its problems listed."""
     before = len(row.listing.problems)
     image = row.path("image")
     diameter = row.numbers("diameter_mm")
     entry = Entry(
         name=row.values["case"],
-        images=(image or row.manifest,),
+        images=(image or row.manifest, *(path for path in map(row.path, channels) if path)),
         mask=row.path("mask"),
         readers=tuple(path for path in map(row.path, raters) if path is not None),
         soft=row.path("soft"),

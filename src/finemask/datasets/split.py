@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from finemask.datasets.content import content_hash, joined, picture_hash
 from finemask.datasets.dataset import Dataset, Entry
 from finemask.datasets.listing import few, read_json
 from finemask.errors import DataError, UsageError
+from finemask.io.notices import warn
 
 PARTS = ("train", "val", "test")
 
@@ -32,6 +33,8 @@ class Split:
         fold: ``(k, n)``, counted from 1, where folds were asked for.
         fingerprint: ``Dataset.fingerprint`` of the data that were split.
         notes: What was decided on the way, a sentence each.
+        leak: Of a published split in which a patient or an image is in several parts: how it
+            leaks. It is used as it is, with a warning.
     """
 
     train: tuple[str, ...]
@@ -42,6 +45,7 @@ class Split:
     fold: tuple[int, int] | None = None
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    leak: str = ""
 
     def part(self, name: str) -> tuple[str, ...]:
         """The cases of one part.
@@ -89,6 +93,7 @@ class Split:
                 fold=None if fold is None else (int(fold[0]), int(fold[1])),
                 fingerprint=str(values.get("fingerprint", "")),
                 notes=tuple(map(str, values.get("notes", ()))),
+                leak=str(values.get("leak", "")),
             )
         except (TypeError, ValueError, LookupError) as error:
             raise DataError(
@@ -97,6 +102,8 @@ class Split:
 
     def verify(self, dataset: Dataset) -> None:
         """Check that the data set has every case, and that no patient or image straddles parts.
+
+        A leak that is declared is warned of, and not looked for.
 
         Raises:
             DataError: When it does not.
@@ -109,7 +116,46 @@ class Split:
                 f"lacks cases of the split: {few(missing)}",
                 "use the data it was made of",
             )
-        _refuse_straddling(dataset, [entries[name] for name in part_of], part_of)
+        if self.leak:
+            warn(dataset.root, f"the split leaks: {self.leak}")
+        else:
+            _refuse_straddling(dataset, [entries[name] for name in part_of], part_of)
+
+    def with_validation(self, dataset: Dataset, share: float = 0.15 / 0.85) -> Split:
+        """This split; where nothing validates, cases of some training patients do.
+
+        Args:
+            dataset: What was split.
+            share: Of the training patients.
+        """
+        if self.val or not self.train:
+            return self
+        entries = [dataset.entry(name) for name in self.train]
+        units, _ = patient_units(entries, dataset.dims)
+        part_of = _draw(units, {"train": 1 - share, "val": share}, f"{self.seed} val")
+        named = {p: tuple(n for n in self.train if part_of[n] == p) for p in ("train", "val")}
+        note = "the split has no validation part: it is drawn from train"
+        return replace(self, **named, notes=(*self.notes, note))
+
+
+def find_split(dataset: Dataset, name: str | Path) -> Split:
+    """A split of a data set: a ``splits.json``, or one of the set's ``splits/`` by its name.
+
+    Raises:
+        UsageError: When there is neither; the message names those that the data set has.
+        DataError: When it does not fit the data set.
+    """
+    folder = (dataset.root if dataset.root.is_dir() else dataset.root.parent) / "splits"
+    path = next((p for p in (Path(name), folder / f"{name}.json") if p.is_file()), None)
+    if path is None:
+        named = sorted(p.stem for p in folder.glob("*.json"))
+        there = f"nor a split of the data set ({few(named, 12)})" if named else (
+            "and the data set has no splits/ with named ones"
+        )  # fmt: skip
+        raise UsageError("--split", f"{name} is no file, {there}", "correct the name")
+    split = replace(Split.load(path), fingerprint=dataset.fingerprint())
+    split.verify(dataset)
+    return split
 
 
 def make_split(

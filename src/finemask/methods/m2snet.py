@@ -54,7 +54,7 @@ Errata and departures:
 - The recipe is the paper's, made safe from scratch: the encoder learns at the full rate (the
   paper's tenth is for ImageNet weights), the gradient's norm is bounded, masks start at a
   foreground probability of 0.1, and batches, windows and augmentation are those of the other
-  methods here. Rates change step by step, not once an epoch. `recipes/m2snet_polyp.toml` has
+  methods here. Rates change step by step, not once an epoch. `recipes/polyps/m2snet.toml` has
   the paper's own numbers.
 - The released filters of ones keep one running mean and variance for all ten units and both
   inputs, whose sums differ widely, so that the network that is evaluated is not the one that

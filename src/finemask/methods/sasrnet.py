@@ -45,7 +45,7 @@ Errata and departures:
   three differ in nothing but the method; `sr_skip` is explained in `methods/dsrl.py`. The
   cross-entropy joins the Dice loss as it does there; `w_ce = 0` is the paper's Eq. (8). The
   released graph is in `methods/released/sasrnet.py`, the paper's settings are the recipes
-  `sasrnet_nodules` and `sasrnet_skin`.
+  `lidc_idri/sasrnet` and `isic2018/sasrnet`.
 - Without the dual path the paper's networks see and answer LR. So does `dsr = false`: it
   learns the mask averaged over HR blocks, and its logits are interpolated to the HR grid.
 """

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, optim
 
-from finemask.datasets import Dataset, Split, load_dataset, make_split
+from finemask.datasets import Dataset, Split, find_split, load_dataset, make_split
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io.files import write_text
 from finemask.methods import Method, create
@@ -87,7 +86,7 @@ def train(
         settings: ``key=value`` changes, applied last.
         scale: HR voxels for each LR voxel, one number or one an axis.
         encoder_weights: Public ImageNet file that the method's encoder starts from.
-        split: A ``splits.json`` to use instead of making one.
+        split: A ``splits.json``, or one of the data set's ``splits/`` by its name.
         fold: ``(k, n)``: fold ``k`` of ``n``, counted from 1.
         resume: Continue the run in ``out``; its recipe and split are kept.
         overwrite: Replace an existing run.
@@ -115,11 +114,7 @@ def train(
             raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
     else:
         resolved = resolve_recipe(dataset, method, recipe, settings, scale, encoder_weights)
-        if split:
-            parts = replace(Split.load(Path(split)), fingerprint=fingerprint)
-            parts.verify(dataset)
-        else:
-            parts = make_split(dataset, fold=fold)
+        parts = find_split(dataset, split) if split else make_split(dataset, fold=fold)
     if not parts.train:
         raise UsageError(dataset.root, "has no training cases in this split", "change the split")
     # Whatever can be wrong with the recipe or the machine is found before anything is written.
