@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from finemask.annotation.journal import FILE, Journal, checksums
+from finemask.annotation.journal import FILE, Journal
 from finemask.errors import UsageError
+from finemask.io.journal import checksums
 
 ROWS = {"rows": [{"case": "a"}], "cases": [], "failures": []}
 

@@ -12,7 +12,8 @@ import pytest
 from finemask.case import Case
 from finemask.errors import DataError, UsageError
 from finemask.inference.inputs import Source
-from finemask.inference.ledger import Ledger, Outcome
+from finemask.inference.ledger import Ledger
+from finemask.outcome import Outcome
 
 MADE_BY = {"model_sha256": "0" * 64, "scale": (2, 2)}
 

@@ -19,6 +19,7 @@ LAYERS = {
         "case",
         "masks",
         "options",
+        "outcome",
         "progress",
         "recipe",
         "recipes",

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, cast
 
 from finemask import __version__
-from finemask.annotation.journal import FILE, Journal, fingerprint
+from finemask.annotation.journal import FILE, Journal
 from finemask.annotation.parallel import Killed, run_tasks
 from finemask.annotation.plan import Origin, Plan, Task, plan_tasks
 from finemask.annotation.quality import Row
@@ -21,10 +21,11 @@ from finemask.annotation.work import Report, Work
 from finemask.annotation.writing import Wanted
 from finemask.datasets.listing import inside
 from finemask.errors import DataError, FinemaskError, UsageError
-from finemask.inference.ledger import Outcome
 from finemask.io import DataWarning, write_json, write_text
+from finemask.io.journal import fingerprint
 from finemask.io.outputs import check_writable, error_within, path_within
 from finemask.io.tables import csv_table
+from finemask.outcome import Outcome
 from finemask.progress import Track, silent
 from finemask.softmask.matting import EPSILON, LEAST_EPSILON
 from finemask.softmask.softening import METHODS, Method, Softening

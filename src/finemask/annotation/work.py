@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finemask.annotation.journal import checksums
 from finemask.annotation.plan import Task
 from finemask.annotation.products import Product, make_products
 from finemask.annotation.quality import AGREEMENT_WITH, Row, measure
 from finemask.annotation.writing import Wanted, Written, write_product
 from finemask.errors import DataError, FinemaskError
 from finemask.io import DataWarning
+from finemask.io.journal import checksums
 from finemask.io.outputs import path_within
 
 

@@ -18,7 +18,7 @@ from finemask.datasets import Split
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.inference.explanation import write_explanation
 from finemask.inference.inputs import Source, find_sources
-from finemask.inference.ledger import Ledger, Outcome
+from finemask.inference.ledger import Ledger
 from finemask.inference.network import (
     Machine,
     Prediction,
@@ -34,6 +34,7 @@ from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
 from finemask.io import write_image, write_labels, write_probs
 from finemask.io.notices import warn
 from finemask.io.outputs import class_in_file_name
+from finemask.outcome import Outcome
 from finemask.progress import Track, silent
 from finemask.runs import Run, load_run
 

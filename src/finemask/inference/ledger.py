@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,6 @@ from finemask.inference.inputs import Source
 from finemask.io.files import sha256, write_json, write_text
 from finemask.io.outputs import check_writable, error_within, path_within
 from finemask.io.tables import csv_table
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How many cases a command did, with the errors of those it could not do.
-
-    Example:
-        >>> outcome = Outcome(done=2, failed=1, skipped=0)
-        >>> outcome.text(), outcome.exit_code
-        ('2 done, 1 failed, 0 skipped of 3', 1)
-    """
-
-    done: int
-    failed: int
-    skipped: int
-    failures: tuple[FinemaskError, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0 all done, 1 some failed, 3 nothing could be done."""
-        if not self.failed:
-            return 0
-        return 1 if self.done + self.skipped else 3
-
-    def text(self) -> str:
-        """The last line of a command; the numbers add up."""
-        total = self.done + self.failed + self.skipped
-        return f"{self.done} done, {self.failed} failed, {self.skipped} skipped of {total}"
 
 
 class Ledger:
