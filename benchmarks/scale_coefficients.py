@@ -111,7 +111,8 @@ def cases(run: Any, data: Path) -> Iterator[Lesion]:
     """The test cases of a run, each as one lesion; maps on the grid of the data, reduced first."""
     from finemask.datasets import Split, load_dataset
     from finemask.inference.explanation import explained
-    from finemask.inference.network import Machine, predict_case
+    from finemask.inference.model import Machine
+    from finemask.inference.network import predict_case
     from finemask.inference.view import view_case
 
     dataset = load_dataset(data)

@@ -78,11 +78,13 @@ class Work:
 
 
 def finemask_work(job: Job) -> Work:
-    """`step_player` or `predict_probs`, on the network of the method's default recipe."""
+    """`step_player` or `run_whole`, on the network of the method's default recipe."""
     import numpy as np
     import torch
 
-    from finemask.inference.network import predict_probs
+    from finemask.inference.model import Machine
+    from finemask.inference.network import run_whole
+    from finemask.inference.torch_backend import segmenting
     from finemask.methods import create, default_recipe
     from finemask.recipe import Task
 
@@ -93,7 +95,7 @@ def finemask_work(job: Job) -> Work:
         image = np.random.default_rng(0).random((job.size.channels, *sides), np.float32)
         segmenter = method.deploy().eval()
         return Work(
-            lambda: predict_probs(segmenter, image),
+            lambda: run_whole(segmenting(segmenter, Machine()), image),
             lambda: segmenter.probs(torch.from_numpy(image)[None]),
         )
     from lightning_fabric import Fabric

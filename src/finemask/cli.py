@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finemask.errors import FinemaskError
+from finemask.errors import FinemaskError, is_out_of_memory
 from finemask.options import read_bytes, read_edges, read_fold, read_numbers
 
 if TYPE_CHECKING:
@@ -325,10 +325,9 @@ def predict(
     """Write masks for files, folders, data sets."""
     memory = read_bytes(max_memory)
     from finemask.inference.cohort import predict as predict_inputs
-    from finemask.runs import load_run
 
     outcome = predict_inputs(
-        load_run(run),
+        run,
         inputs,
         out,
         grid=grid.value,
@@ -541,7 +540,7 @@ def _unexpected(error: Exception) -> int:
     if usage is not None:
         told = " ".join(usage().split())
         return _failed(error, f"finemask: {told}; see finemask --help", 2)
-    if type(error).__name__ in ("OutOfMemoryError",) or "DefaultCPUAllocator" in str(error):
+    if is_out_of_memory(error):
         return _failed(error, "finemask: memory ran out; use smaller crops or batches", 3)
     text = " ".join(str(error).split())[:300] or type(error).__name__
     return _failed(error, f"finemask: {text}; run again with --debug and report it", 3)

@@ -33,3 +33,12 @@ class UsageError(FinemaskError):
     """A command, option or setting that makes no sense."""
 
     exit_code = 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, told without importing the libraries that have ways of their own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from numpy import ndarray
 
 from finemask import __version__
 from finemask.errors import DataError, UsageError
+from finemask.inference import torch_backend
+from finemask.inference.model import Machine, Model
 from finemask.io.files import sha256, write_text
 from finemask.methods import Method, Segmenter, create
 from finemask.methods.released import find_released, load_released, released_recipe
@@ -18,7 +22,7 @@ from finemask.training.checkpoint import load_checkpoint, load_weights, save_che
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Run(Model):
     """A trained method, ready to predict.
 
     Args:
@@ -41,6 +45,37 @@ class Run:
         score = self.meta["score"]
         told = "not validated" if score is None else f"{self.meta['metric']} {score:.3f}"
         return f"<Run {self.path}: {self.recipe.method}, best at step {self.meta['step']}, {told}>"
+
+    @property
+    def explanations(self) -> tuple[str, ...]:
+        return self.segmenter.explanations
+
+    @property
+    def makes_image(self) -> bool:
+        return self.method.makes_image()
+
+    @property
+    def guided(self) -> bool:
+        return type(self.method).guide is not Method.guide
+
+    def guidance(self, image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " g *p"] | None:
+        return self.method.guide(image_hr)
+
+    def find_device(self, name: str) -> str:
+        return torch_backend.find_device(name)
+
+    def network(self, machine: Machine) -> torch_backend.TorchNetwork:
+        return torch_backend.segmenting(self.segmenter, machine)
+
+    def image_network(self, machine: Machine) -> torch_backend.TorchNetwork:
+        shipped = self.segmenter
+        return torch_backend.resolving(self.method, machine, shipped.stride, shipped.window)
+
+    def explaining_network(self, machine: Machine) -> torch_backend.TorchNetwork:
+        return torch_backend.explaining(self.segmenter, machine)
+
+    def sha256(self, whole: bool = False) -> str:
+        return torch_backend.weights_sha256(self.method if whole else self.segmenter)
 
 
 def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:

@@ -21,7 +21,8 @@ from finemask.case import Case
 from finemask.datasets import Split
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
-from finemask.inference.cohort import Prediction, model_sha256, predict, predict_case
+from finemask.inference.cohort import Prediction, predict, predict_case
+from finemask.inference.torch_backend import weights_sha256
 from finemask.io import read_image, read_labels, read_probs, write_image
 from finemask.methods.base import Method, Segmenter
 from finemask.recipe import PairSettings, PrepareSettings, Recipe, Task
@@ -322,7 +323,7 @@ def test_resume_sees_another_reduction_and_another_method(tmp_path: Path) -> Non
     predict(run, source, tmp_path / "sr", sr=True)
     other = make_run()
     other.method.register_buffer("decoder", torch.ones(1))
-    assert model_sha256(other.segmenter) == model_sha256(run.segmenter)
+    assert weights_sha256(other.segmenter) == weights_sha256(run.segmenter)
     assert outcome_of_resuming(run, source, tmp_path / "sr", sr=True) == (0, 1)
     assert outcome_of_resuming(other, source, tmp_path / "sr", sr=True) == (1, 0)
 
@@ -520,10 +521,10 @@ def test_progress_sees_every_case(tmp_path: Path) -> None:
 
 def test_a_model_is_known_by_its_weights() -> None:
     first, second = make_run().segmenter, make_run().segmenter
-    assert model_sha256(first) == model_sha256(second)
+    assert weights_sha256(first) == weights_sha256(second)
     with torch.no_grad():
         second.network.level.add_(1e-6)
-    assert model_sha256(first) != model_sha256(second)
+    assert weights_sha256(first) != weights_sha256(second)
 
 
 @pytest.mark.parametrize(("learned", "warns"), [(1.0, True), (1.8, False), (9.0, True)])

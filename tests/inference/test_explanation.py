@@ -15,7 +15,7 @@ from finemask.errors import UsageError
 from finemask.geometry import Geometry
 from finemask.inference.cohort import predict
 from finemask.inference.explanation import explained
-from finemask.inference.network import Machine
+from finemask.inference.model import Machine
 from finemask.inference.view import view_case
 from finemask.io import read_image, read_probs, write_image
 from finemask.methods import create

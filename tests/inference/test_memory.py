@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from finemask.errors import DataError
-from finemask.inference.memory import _container_bytes, activation_bytes, available_bytes, fit_tiles
+from finemask.inference.activations import _LiveStorage, activation_bytes
+from finemask.inference.memory import fit_tiles
+from finemask.inference.model import Machine
+from finemask.inference.resources import _container_bytes, available_bytes
+from finemask.inference.torch_backend import TorchNetwork
 
 MIB = 2**20
 
@@ -34,8 +38,6 @@ def test_a_chain_holds_two_neighbours_and_a_skip_is_counted() -> None:
 
 
 def test_the_count_equals_that_of_a_real_pass() -> None:
-    from finemask.inference.memory import _LiveStorage
-
     network = nn.Sequential(
         nn.Conv3d(1, 6, 3, padding=1), nn.InstanceNorm3d(6), nn.ReLU(), Enlarge()
     )
@@ -60,20 +62,26 @@ def test_counting_does_not_touch_the_network() -> None:
     assert all(p.device.type == "cpu" for p in network.parameters())
 
 
+def at_scale_one(module: nn.Module, maps: int = 16) -> TorchNetwork:
+    return TorchNetwork(module, Machine(), (1, 1), maps)
+
+
 def test_whole_when_it_fits_tiles_when_not_error_when_nothing_does() -> None:
     shape = (512, 512)
-    assert len(fit_tiles(Skip(), shape, (1, 1))) == 1
-    plan = fit_tiles(Skip(), shape, (1, 1), max_memory_bytes=12 * MIB)
+    assert len(fit_tiles(at_scale_one(Skip()), shape)) == 1
+    plan = fit_tiles(at_scale_one(Skip()), shape, max_memory_bytes=12 * MIB)
     assert len(plan) > 1
     assert 1.5 * activation_bytes(Skip(), (1, 1, *plan.tile))[0] < 12 * MIB
     with pytest.raises(DataError, match="smallest tile of an image of 512x512 voxels needs"):
-        fit_tiles(Skip(), shape, (1, 1), max_memory_bytes=1 * MIB)
+        fit_tiles(at_scale_one(Skip()), shape, max_memory_bytes=1 * MIB)
 
 
 def test_the_result_counts_too() -> None:
     tight = 40 * MIB
-    assert len(fit_tiles(Skip(), (256, 256), (1, 1), max_memory_bytes=tight)) == 1
-    held = fit_tiles(Skip(), (256, 256), (1, 1), max_memory_bytes=tight, result_bytes=34 * MIB)
+    assert len(fit_tiles(at_scale_one(Skip()), (256, 256), max_memory_bytes=tight)) == 1
+    held = fit_tiles(
+        at_scale_one(Skip()), (256, 256), max_memory_bytes=tight, result_bytes=34 * MIB
+    )
     assert len(held) > 1
 
 
@@ -82,8 +90,8 @@ def test_a_network_that_cannot_be_counted_is_taken_for_large() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return image * image.sum().item()
 
-    assert len(fit_tiles(Counting(), (64, 64), (1, 1))) == 1
-    assert len(fit_tiles(Counting(), (64, 64), (1, 1), max_memory_bytes=8 * MIB)) > 1
+    assert len(fit_tiles(at_scale_one(Counting()), (64, 64))) == 1
+    assert len(fit_tiles(at_scale_one(Counting()), (64, 64), max_memory_bytes=8 * MIB)) > 1
 
 
 def test_memory_of_this_machine_is_positive() -> None:

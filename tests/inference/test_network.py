@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finemask.errors import DataError, UsageError
-from finemask.inference.memory import activation_bytes
-from finemask.inference.network import Machine, predict_probs, super_resolve, to_labels
+from finemask.inference.activations import activation_bytes
+from finemask.inference.model import Machine
+from finemask.inference.network import run_whole, to_labels
+from finemask.inference.torch_backend import resolving, segmenting
 from finemask.methods.base import Method, Segmenter
 from finemask.recipe import Task
 
@@ -34,6 +38,16 @@ def local_network(dims: int, scale: int, outputs: int = 1) -> nn.Sequential:
 def segmenter(dims: int = 2, scale: int = 2, classes: int = 2, stride: int = 4) -> Segmenter:
     task = Task(dims=dims, classes=classes, scale=(scale,) * dims)
     return Segmenter(local_network(dims, scale, 1 if classes <= 2 else classes), task, stride)
+
+
+def predict_probs(
+    segmenter: Segmenter,
+    image: NDArray[np.float32],
+    guidance: NDArray[np.float32] | None = None,
+    **machine: Any,
+) -> NDArray[np.float32]:
+    network = segmenting(segmenter, Machine(**machine))
+    return run_whole(network, image, guidance, network.machine.max_memory_bytes)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +148,9 @@ class Doubling(Method):
 
 def test_super_resolved_images_are_padded_tiled_and_cropped_too() -> None:
     image = np.random.default_rng(0).normal(size=(1, 250, 131)).astype(np.float32)
-    small = Machine(max_memory_bytes=3 * MIB)
-    expected = image.repeat(2, 1).repeat(2, 2)
-    np.testing.assert_allclose(
-        super_resolve(Doubling(), image, small, stride=4), expected, atol=1e-6
-    )
+    network = resolving(Doubling(), Machine(), stride=4)
+    resolved = run_whole(network, image, max_memory_bytes=3 * MIB)
+    np.testing.assert_allclose(resolved, image.repeat(2, 1).repeat(2, 2), atol=1e-6)
 
 
 def test_the_threshold_itself_is_foreground() -> None:

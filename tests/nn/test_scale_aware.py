@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy import ndarray
 
-from finemask.inference.memory import activation_bytes
+from finemask.inference.activations import activation_bytes
 from finemask.nn.blocks import Style
 from finemask.nn.scale_aware import FIELDS, ScaleAwareConv, ScaleAwareDecoder, stack_maps
 from finemask.nn.unet import UNetEncoder

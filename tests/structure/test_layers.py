@@ -123,6 +123,7 @@ def test_help_loads_no_engine() -> None:
 def test_package_and_evaluation_load_no_torch() -> None:
     assert "torch" not in loaded_by("import finemask")
     assert "torch" not in loaded_by("from finemask.evaluation.cohort import evaluate")
+    assert "torch" not in loaded_by("from finemask.inference.cohort import predict")
 
 
 def test_default_path_needs_no_forbidden_package() -> None:

@@ -28,9 +28,10 @@ from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan, sp
 from finemask.datasets import load_dataset
 from finemask.errors import FinemaskError
 from finemask.evaluation.cohort import evaluate
+from finemask.inference.activations import activation_bytes
 from finemask.inference.cohort import predict
-from finemask.inference.memory import activation_bytes
-from finemask.inference.network import Machine, labels_of
+from finemask.inference.model import Machine
+from finemask.inference.network import labels_of
 from finemask.inference.tiles import padded_shape
 from finemask.inference.view import View, view_case
 from finemask.io import write_json

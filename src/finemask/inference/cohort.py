@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from finemask.case import Case
 from finemask.datasets import Split
-from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.errors import DataError, FinemaskError, UsageError, is_out_of_memory
 from finemask.inference.explanation import write_explanation
 from finemask.inference.inputs import Source, find_sources
 from finemask.inference.ledger import Ledger
+from finemask.inference.model import Machine, Model
 from finemask.inference.network import (
-    Machine,
     Prediction,
     labels_of,
     predict_case,
-    predict_probs,
     probs_of,
-    super_resolve,
     super_resolved,
     to_labels,
 )
@@ -36,17 +31,8 @@ from finemask.io.notices import warn
 from finemask.io.outputs import class_in_file_name
 from finemask.outcome import Outcome
 from finemask.progress import Track, silent
-from finemask.runs import Run, load_run
 
-__all__ = [
-    "Outcome",
-    "Prediction",
-    "predict",
-    "predict_case",
-    "predict_probs",
-    "super_resolve",
-    "to_labels",
-]
+__all__ = ["Outcome", "Prediction", "predict", "predict_case", "to_labels"]
 
 FORMATS = {
     2: {"png": ".png", "tif": ".tif", "tiff": ".tif"},
@@ -120,7 +106,7 @@ class Wanted:
 
 
 def predict(
-    run: Run | str | Path,
+    run: Model | str | Path,
     inputs: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
@@ -146,7 +132,7 @@ def predict(
     named in ``failures.csv``. ``manifest.json`` says what was made from what.
 
     Args:
-        run: A run, or the folder of one.
+        run: A trained run or an exported one, or the folder of one.
         inputs: Files, folders of images, data sets, DICOM series.
         out: Folder to write.
         grid: ``hr``: on the fine grid; ``source``: on the grid of the image itself.
@@ -174,8 +160,8 @@ def predict(
         UsageError: On options that make no sense, a folder that cannot be written, or
             outputs that exist.
     """
-    run = run if isinstance(run, Run) else load_run(run)
-    machine = Machine(_device(device), precision, max_memory_bytes)
+    run = run if isinstance(run, Model) else load_model(run)
+    machine = Machine(run.find_device(device), precision, max_memory_bytes)
     wanted = _wanted(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = _of_part(find_sources(paths), run, part)
@@ -205,7 +191,18 @@ def predict(
     return Outcome(done, len(failures), skipped, tuple(failures))
 
 
-def _write_case(run: Run, source: Source, out: Path, wanted: Wanted, machine: Machine) -> None:
+def load_model(folder: str | Path) -> Model:
+    """A run folder, ready to predict.
+
+    Raises:
+        DataError: When it is none, or damaged.
+    """
+    from finemask.runs import load_run
+
+    return load_run(folder)
+
+
+def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: Machine) -> None:
     """Predict one case and write its files; the mask comes last, so it stands for all."""
     case = source.read()
     lr_case = source.read_lr() if wanted.mode == "matched" else None
@@ -231,7 +228,7 @@ def _write_case(run: Run, source: Source, out: Path, wanted: Wanted, machine: Ma
     write_labels(mask, labels, view.written, labels=declared, overwrite=True)
 
 
-def _write_sr(run: Run, view: View, file: Path, case: Case, machine: Machine) -> None:
+def _write_sr(run: Model, view: View, file: Path, case: Case, machine: Machine) -> None:
     image = super_resolved(run, view, machine)
     if file.suffix == ".png":
         top = 255 if case.image.max() <= 255 else 65535
@@ -240,7 +237,7 @@ def _write_sr(run: Run, view: View, file: Path, case: Case, machine: Machine) ->
 
 
 def _wanted(
-    run: Run,
+    run: Model,
     grid: Grid,
     mode: Mode,
     probs: bool,
@@ -256,13 +253,13 @@ def _wanted(
     ):
         if value not in choices:
             raise UsageError(option, f"is {value!r}", f"choose {' or '.join(choices)}")
-    if sr and not run.method.makes_image():
+    if sr and not run.makes_image:
         raise UsageError(
             "--sr",
             f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
             "leave it out, or take a run of a method that does (see finemask methods)",
         )
-    explanations = run.segmenter.explanations if explain else ()
+    explanations = run.explanations if explain else ()
     if explain and not explanations:
         raise UsageError(
             "--explain",
@@ -287,17 +284,7 @@ def _suffix(dims: int, format: str | None) -> str:
     raise UsageError("--format", what, f"choose one of {', '.join(known)}")
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError("--device", f"is {name!r}, which is not here", "choose cpu") from error
-    return name
-
-
-def _of_part(sources: tuple[Source, ...], run: Run, part: str | None) -> tuple[Source, ...]:
+def _of_part(sources: tuple[Source, ...], run: Model, part: str | None) -> tuple[Source, ...]:
     """Only the cases of one part of the run's split."""
     if part is None:
         return sources
@@ -313,7 +300,7 @@ def _of_part(sources: tuple[Source, ...], run: Run, part: str | None) -> tuple[S
     return chosen
 
 
-def _warn_of_spacing(run: Run, view: View, source: Source) -> None:
+def _warn_of_spacing(run: Model, view: View, source: Source) -> None:
     """Tell the user of an image that is far coarser or finer than any in training."""
     grid, learned = view.lr.geometry, run.meta["lr_spacing_mm"]
     if grid.unit == "mm" and unlike_spacing(grid.spacing, learned, run.recipe.task.scale):
@@ -354,9 +341,7 @@ def _explained(error: Exception, source: Source) -> FinemaskError:
         if error.subject.startswith(str(source.path)):
             return error
         made = DataError(source.path, f"{error.subject} {error.what}", error.fix)
-    elif isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(
-        error
-    ):
+    elif is_out_of_memory(error):
         made = DataError(source.path, "memory ran out", "give a smaller --max-memory")
     else:
         text = " ".join(str(error).split())[:300]
@@ -369,11 +354,11 @@ def _explained(error: Exception, source: Source) -> FinemaskError:
     return made
 
 
-def _made_by(run: Run, wanted: Wanted, machine: Machine) -> dict[str, Any]:
+def _made_by(run: Model, wanted: Wanted, machine: Machine) -> dict[str, Any]:
     """What decides the outputs besides the image: the model and the settings, not the machine."""
     recipe = run.recipe.to_dict()
     made_by = {
-        "model_sha256": model_sha256(run.segmenter),
+        "model_sha256": run.sha256(),
         "scale": list(run.recipe.task.scale),
         "classes": list(wanted.classes),
         "prepare": recipe["prepare"],
@@ -386,15 +371,5 @@ def _made_by(run: Run, wanted: Wanted, machine: Machine) -> dict[str, Any]:
         reduced_by = ("degrade", "blur_sigma", "noise")
         made_by["pairs"] = {name: recipe["pairs"][name] for name in reduced_by}
     if wanted.sr:  # parts of the method that the inference network lacks make this image
-        made_by["method_sha256"] = model_sha256(run.method)
+        made_by["method_sha256"] = run.sha256(whole=True)
     return made_by
-
-
-def model_sha256(network: nn.Module) -> str:
-    """Checksum of a network's weights, by name, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

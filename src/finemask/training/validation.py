@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from finemask.inference.network import Machine, predict_probs, super_resolve, to_labels
+from finemask.inference.model import Machine
+from finemask.inference.network import run_whole, to_labels
+from finemask.inference.torch_backend import resolving, segmenting
 from finemask.methods import Method, Segmenter
 from finemask.metrics import psnr
 from finemask.pairs.degradation import Pair
@@ -81,14 +83,13 @@ def predict_pair(
     method: Method, segmenter: Segmenter, pair: Pair
 ) -> tuple[Float[ndarray, " f *s"], Float[ndarray, " c *s"] | None]:
     """Probabilities on the HR grid and, from methods that make one, the super-resolved image."""
-    device = str(next(segmenter.parameters()).device)
+    machine = Machine(str(next(segmenter.parameters()).device))
     guidance = method.guide(pair.hr.image)
-    probs = predict_probs(segmenter, pair.lr.image, guidance=guidance, device=device)
+    probs = run_whole(segmenting(segmenter, machine), pair.lr.image, guidance)
     if not method.makes_image():
         return probs, None
-    machine = Machine(device)
-    image = super_resolve(method, pair.lr.image, machine, segmenter.stride, segmenter.window)
-    return probs, image
+    network = resolving(method, machine, segmenter.stride, segmenter.window)
+    return probs, run_whole(network, pair.lr.image)
 
 
 def score_curve(
