@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from finemask.metrics import hd95, hd95_max, hd95_medpy, hd100, surface_distances
+from finemask.metrics import (
+    hd95,
+    hd95_deepmind,
+    hd95_max,
+    hd95_medpy,
+    hd100,
+    surface_distances,
+    surface_elements,
+)  # fmt: skip
 
 
 def box(shape: tuple[int, ...], *ranges: tuple[int, int]) -> np.ndarray:
@@ -33,18 +41,18 @@ SPHERES = ball((20, 23, 20), 10), ball((20, 20, 20), 9)
 GOLDEN = {
     "cube and a far false positive": (
         (CUBE_10_FP, CUBE_10, (1, 1, 1)),
-        (19.906472, 21.920637, 24.248711),
+        (19.906472, 21.920637, 21.470911, 24.248711),
     ),
-    "spheres": ((*SPHERES, (1, 1, 1)), (3.605551, 3.741657, 4.123106)),
-    "spheres, thick slices": ((*SPHERES, (0.7, 0.7, 3)), (2.886174, 3.159114, 3.661967)),
+    "spheres": ((*SPHERES, (1, 1, 1)), (3.605551, 3.741657, 3.316625, 4.123106)),
+    "spheres, thick slices": ((*SPHERES, (0.7, 0.7, 3)), (2.886174, 3.159114, 2.8, 3.661967)),
     "square and a far false positive": (
         (SQUARE_FP, SQUARE, (1, 1)),
-        (31.035171, 32.324120, 33.941125),
+        (31.035171, 32.324120, 32.557641, 33.941125),
     ),
-    "three slices too long": ((CUBE_8_LONG, CUBE_8, (0.7, 0.7, 5)), (15.0, 15.0, 15.0)),
+    "three slices too long": ((CUBE_8_LONG, CUBE_8, (0.7, 0.7, 5)), (15.0, 15.0, 15.0, 15.0)),
     "three slices too long, axes reversed": (
         (CUBE_8_LONG, CUBE_8, (5, 0.7, 0.7)),
-        (2.1, 2.1, 2.1),
+        (2.1, 2.1, 2.1, 2.1),
     ),
 }
 
@@ -52,9 +60,10 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 @pytest.mark.fault("F94")
 def test_golden_values(name: str) -> None:
-    (pred, truth, spacing), (medpy, directed, hundred) = GOLDEN[name]
+    (pred, truth, spacing), (medpy, directed, by_area, hundred) = GOLDEN[name]
     assert hd95_medpy(pred, truth, spacing) == pytest.approx(medpy, abs=1e-6)
     assert hd95_max(pred, truth, spacing) == pytest.approx(directed, abs=1e-6)
+    assert hd95_deepmind(pred, truth, spacing) == pytest.approx(by_area, abs=1e-6)
     assert hd100(pred, truth, spacing) == pytest.approx(hundred, abs=1e-6)
 
 
@@ -62,6 +71,7 @@ def test_one_stray_voxel_is_forgiven_by_percentiles_only() -> None:
     distances = surface_distances(CUBE_8_STRAY, CUBE_8, 1)
     assert (distances.hd95_medpy, distances.hd95_max) == (0, 0)
     assert distances.hd100 == pytest.approx(12.124356, abs=1e-6)
+    assert surface_elements(CUBE_8_STRAY, CUBE_8, 1).hd95 == 0
 
 
 def test_empty_masks() -> None:

@@ -11,6 +11,12 @@ from finemask.metrics.calibration import average_precision, brier, calibration_e
 from finemask.metrics.comparison import Comparison
 from finemask.metrics.detection import Detection, Lesion, detect_lesions
 from finemask.metrics.edges import EdgeRows, edge_rows, med_column, med_nearest_sym
+from finemask.metrics.elements import (
+    SurfaceElements,
+    hd95_deepmind,
+    surface_dice_area,
+    surface_elements,
+)
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.lesions import components, equivalent_diameter_mm
 from finemask.metrics.maps import grey_levels, minmax
@@ -69,6 +75,7 @@ __all__ = [
     "Protocol",
     "Spread",
     "SurfaceDistances",
+    "SurfaceElements",
     "assd",
     "average_precision",
     "bootstrap_interval",
@@ -86,6 +93,7 @@ __all__ = [
     "equivalent_diameter_mm",
     "grey_levels",
     "hd95",
+    "hd95_deepmind",
     "hd95_max",
     "hd95_medpy",
     "hd100",
@@ -107,7 +115,9 @@ __all__ = [
     "spread",
     "ssim",
     "surface_dice",
+    "surface_dice_area",
     "surface_distances",
+    "surface_elements",
     "weighted_f",
     "wilcoxon_p",
 ]

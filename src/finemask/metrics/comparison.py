@@ -10,7 +10,7 @@ from functools import cached_property
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from finemask.metrics import detection, edges, maps, overlap, surface, thresholds
+from finemask.metrics import detection, edges, elements, maps, overlap, surface, thresholds
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,10 @@ class Comparison:
     @cached_property
     def distances(self) -> surface.SurfaceDistances:
         return surface.surface_distances(self.pred, self.truth, self.spacing)
+
+    @cached_property
+    def elements(self) -> elements.SurfaceElements:
+        return elements.surface_elements(self.pred, self.truth, self.spacing)
 
     @cached_property
     def detection(self) -> detection.Detection:

@@ -135,6 +135,11 @@ def _near(tolerance: float) -> Metric:
                   0.0, by_length=True)  # fmt: skip
 
 
+def _near_by_area(tolerance: float) -> Metric:
+    return Metric(lambda c: c.elements.surface_dice(tolerance), f"NSD ({tolerance:g})",
+                  0.0, by_length=True)  # fmt: skip
+
+
 def _of_probs(
     measure: Callable[..., float], label: str, worst: float, higher_is_better: bool = True
 ) -> Metric:
@@ -160,9 +165,12 @@ METRICS = MappingProxyType(
         "mae_minmax": _error(lambda c: c.mae_minmax, "MAE (stretched)"),
         "hd95": _length(lambda c: c.distances.hd95_max, "HD95"),
         "hd95_medpy": _length(lambda c: c.distances.hd95_medpy, "HD95 (pooled)"),
+        "hd95_deepmind": _length(lambda c: c.elements.hd95, "HD95 (by area)"),
         "assd": _length(lambda c: c.distances.assd, "ASSD"),
         "surface_dice_1": _near(1.0),
         "surface_dice_2": _near(2.0),
+        "nsd_1": _near_by_area(1.0),
+        "nsd_2": _near_by_area(2.0),
         "lesions_found": Metric(lambda c: c.detection.sensitivity, "Lesions found", 0.0),
         "lesion_f1": Metric(lambda c: c.detection.f1, "Lesion F1", 0.0),
         "false_lesions": Metric(
@@ -201,12 +209,13 @@ _OF_MASKS = (
 )
 _OF_LESIONS = (
     " Surface Dice (1), (2): share of both outlines within 1 and 2 mm (px where the spacing is "
-    "unknown) of the other; 0 when one mask is empty. Volume error: difference over the true "
-    "volume, undefined without a lesion. Lesions are voxels that touch; one is found when anything "
-    "predicted touches it, and a predicted one is false when it touches none. MCC is 0 where a "
-    "mask is constant; informedness (BM) is sensitivity + specificity - 1. AP (steps), PR-AUC "
-    "(trapezoid), Brier score and calibration error (15 bins) are of the probabilities of all "
-    "voxels of a case."
+    "unknown) of the other; 0 when one mask is empty. NSD and HD95 (by area) weigh pieces of "
+    "surface by their area, as DeepMind's surface-distance does. Volume error: difference over the "
+    "true volume, undefined without a lesion. Lesions are voxels that touch; one is found when "
+    "anything predicted touches it, and a predicted one is false when it touches none. MCC is 0 "
+    "where a mask is constant; informedness (BM) is sensitivity + specificity - 1. AP (steps), "
+    "PR-AUC (trapezoid), Brier score and calibration error (15 bins) are of the probabilities of "
+    "all voxels of a case."
 )
 _CUT = (
     " Dice, IoU, sensitivity, precision and specificity without a number of thresholds are of the "
@@ -239,9 +248,21 @@ def _clinical() -> Protocol:
     metrics = (
         *shown,
         *("lesion_f1", "iou", *_AT_HALF[2:], "mcc", "informedness", "surface_dice_1"),
-        *("hd95_medpy", "assd", "mae", "mae_mask", "average_precision", "pr_auc", "brier", "ece"),
+        *(
+            "nsd_1",
+            "nsd_2",
+            "hd95_medpy",
+            "hd95_deepmind",
+            "assd",
+            "mae",
+            "mae_mask",
+            "average_precision",
+            "pr_auc",
+            "brier",
+            "ece",
+        ),
     )
-    return Protocol("clinical", 1, metrics, "dice", shown, _OF_MASKS + _OF_LESIONS)
+    return Protocol("clinical", 2, metrics, "dice", shown, _OF_MASKS + _OF_LESIONS)
 
 
 def _polyp_pranet(*, stretch: bool) -> Protocol:

@@ -6,6 +6,7 @@ as "the" HD95, so each definition has its own name:
 
 * ``hd95`` = ``hd95_max``: the larger of the two directed 95th percentiles.
 * ``hd95_medpy``: the 95th percentile of both directions pooled.
+* ``hd95_deepmind``: by the area of pieces of surface, see `finemask.metrics.elements`.
 * ``hd100``: the largest distance of all (Hausdorff).
 * ``assd``: mean of both directions pooled, every border voxel weighing the same.
 * ``surface_dice``: share of both borders within a tolerance of the other.
