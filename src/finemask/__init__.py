@@ -23,6 +23,7 @@ _HOMES = {
     "Split": "finemask.datasets",
     "make_phantoms": "finemask.datasets",
     "prepare": "finemask.preparation",
+    "prepare_dataset": "finemask.datasets.public",
     "to_grid": "finemask.preparation",
     "make_pair": "finemask.pairs.degradation",
     "soften": "finemask.annotation.cohort",

@@ -157,6 +157,55 @@ def check(
 
 
 @app.command()
+def prepare(
+    name: Annotated[str | None, typer.Argument(help="Public set, see --list.")] = None,
+    raw: Annotated[Path | None, typer.Argument(help="Its official download, unpacked.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="Data set to write.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="A paper's form of it (sizes, crops); else as it comes.")
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Print the sets.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sets as JSON.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy/--link", help="Copy images, or link them (no space).")
+    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a public data set, as it is downloaded, into one of finemask."""
+    import json
+
+    from finemask.datasets import public
+    from finemask.errors import UsageError
+
+    if as_json:
+        print(json.dumps(public.sets_as_dicts(), indent=2))
+        return
+    if show_list or name is None or raw is None:
+        print(public.describe_sets(None if show_list else name))
+        return
+    if out is None:
+        raise UsageError("prepare", "lacks OUT", "write finemask prepare NAME RAW OUT")
+    made = public.prepare_dataset(
+        name,
+        raw,
+        out,
+        variant=variant,
+        copy=copy,
+        resume=resume,
+        overwrite=overwrite,
+        progress=_progress(),
+    )
+    for failure in made.outcome.failures[:MOST_LINES]:
+        _complain(failure)
+    if (more := len(made.outcome.failures) - MOST_LINES) > 0:
+        print(f"error: {raw}: and {more} more; see failures.csv", file=sys.stderr)
+    print(f"{made.text()}\nnext: finemask check {out}")
+    if made.outcome.exit_code:
+        raise typer.Exit(made.outcome.exit_code)
+
+
+@app.command()
 def soften(
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A data set; for marks, also images alone.")

@@ -149,6 +149,13 @@ def _data_file(path: Path, fields: Fields, start: int) -> tuple[Path, int]:
     return sibling(path, name), 0
 
 
+def detached(path: Path) -> Path | None:
+    """The file that holds the image of a header, where it is another file."""
+    fields, start = _fields(path)
+    file, _ = _data_file(path, fields, start)
+    return None if file == path else file
+
+
 def _skip(fields: Fields, file: Path, offset: int, length: int) -> int:
     """Offset behind a foreign header of HeaderSize bytes; -1 counts from the end."""
     skip = int(fields.get("headersize", "0"))
