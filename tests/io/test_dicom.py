@@ -8,75 +8,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEGLSLossless, RLELossless
 
+from builders.dicom import EVEN, RNG, VALUES, save, series, slice_tags, upright
 from finemask.errors import DataError
 from finemask.geometry import Geometry
 from finemask.io import DataWarning, find_images, is_image, read_case, read_header, read_image
 from finemask.io.dicom_pixels import _significant_bits
 from finemask.io.raster import file_affine
-
-RNG = np.random.default_rng(0)
-VALUES = RNG.integers(0, 4000, (6, 8, 10)).astype(np.int16)
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def slice_tags(pixels: np.ndarray, **tags: object) -> Dataset:
-    """A CT slice as a scanner would describe it; ``None`` removes a tag."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-    values = {
-        "SOPClassUID": CTImageStorage,
-        "SOPInstanceUID": dataset.file_meta.MediaStorageSOPInstanceUID,
-        "SeriesInstanceUID": "1.2.3",
-        "Modality": "CT",
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 8 * pixels.itemsize,
-        "BitsStored": 8 * pixels.itemsize,
-        "HighBit": 8 * pixels.itemsize - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        "PixelSpacing": [0.7, 0.5],
-        "ImageOrientationPatient": list(AXIAL),
-        "ImagePositionPatient": [-10.0, 20.0, 30.0],
-        "SliceThickness": 9.0,
-        "PixelData": pixels.tobytes(),
-        **tags,
-    }
-    for key, value in values.items():
-        if value is not None:
-            setattr(dataset, key, value)
-    return dataset
-
-
-def save(path: Path, dataset: Dataset) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def series(folder: Path, places: list[np.ndarray], **tags: object) -> Path:
-    """Slices at places, saved under names that sort in another order."""
-    folder.mkdir(exist_ok=True)
-    for index, place in enumerate(places):
-        dataset = slice_tags(
-            VALUES[index], ImagePositionPatient=[float(f"{v:.8g}") for v in place],
-            InstanceNumber=index + 1, **tags,
-        )  # fmt: skip
-        save(folder / f"IM{(index * 5) % 7:03d}.dcm", dataset)
-    return folder
-
-
-def upright(heights: list[float]) -> list[np.ndarray]:
-    return [np.array([-10.0, 20.0, h]) for h in heights]
-
-
-EVEN = upright([30 + 2.5 * i for i in range(6)])
 
 
 def against_simpleitk(folder: Path, array: np.ndarray, geometry: Geometry) -> None:
@@ -304,7 +244,7 @@ def test_a_missing_decoder_is_named_with_the_file(
         ({"Rows": 65535, "Columns": 65535}, "more than the limit"),
         ({"HighBit": 14, "BitsStored": 12}, "in the middle"),
         ({"PhotometricInterpretation": "HSV"}, "colours HSV"),
-        ({"NumberOfFrames": 5}, "multi-frame DICOM file with 5 frames"),
+        ({"NumberOfFrames": 5}, "says of 0 of its 5 frames where"),
         ({"Modality": "RTDOSE"}, "object of kind RTDOSE, not an image"),
         ({"PixelSpacing": [0.5]}, r"cannot be decoded \(TypeError"),
     ],
@@ -373,9 +313,9 @@ def test_real_single_files(real_data: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("singles_pydicom/emri_small.dcm", r"multi-frame DICOM file with 10 frames.*dcm2niix"),
-        ("singles_pydicom/liver.dcm", r"kind SEG, not an image.*segimage2itkimage"),
-        ("seg_examples_highdicom/seg_image_ct_binary.dcm", "kind SEG, not an image"),
+        ("singles_pydicom/emri_small.dcm", "says of 0 of its 10 frames where they lie"),
+        ("singles_pydicom/liver.dcm", "is a DICOM segmentation, not an image; give it as a mask"),
+        ("seg_examples_highdicom/seg_image_ct_binary.dcm", "is a DICOM segmentation, not an image"),
     ],
 )
 def test_real_files_that_are_refused(real_data: Path, name: str, message: str) -> None:

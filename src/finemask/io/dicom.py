@@ -1,31 +1,68 @@
-"""DICOM: a folder with one series is a volume, a single file a picture.
+"""DICOM: a folder with one series is a volume, a file of one frame a picture.
 
-A volume is put together from where its slices say they are, never from their
-numbers, names or thickness, and refused when that is not a regular stack.
+A file of several frames (enhanced CT, MR, PET) is a volume by itself, and so
+are the files of a series that was cut into several (a concatenation).
+Segmentations are read as masks, never as images; see `finemask.io.dicom_seg`.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from numpy import ndarray
 
 from finemask.errors import DataError
-from finemask.io.dicom_pixels import GREYS, quiet, read_values
+from finemask.geometry import Unit
+from finemask.io.dicom_pixels import quiet, read_frames
+from finemask.io.dicom_planes import (
+    COLOURS,
+    GREYS,
+    Plane,
+    found_in,
+    frames_of,
+    in_order,
+    planes_of,
+    volume_affine,
+)
 from finemask.io.notices import warn
-from finemask.io.raster import Header, Raster, check_size, file_geometry, flip_lps
+from finemask.io.raster import (
+    BLOCK,
+    Header,
+    Raster,
+    check_size,
+    file_geometry,
+    flip_lps,
+    max_voxels,
+)
 
 FORMAT = "DICOM"
-REGULARITY = 0.01
-"""Largest departure of a slice distance from the median, as a share of it."""
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+DEFLATED = "1.2.840.10008.1.2.1.99"
 
 NO_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC", "FID", "ANN"}
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a DICOM path holds: its planes in order and the tags of one of its files.
+
+    Args:
+        path: File or folder.
+        planes: One for a picture; for a volume all, along their normal.
+        tags: Of the first plane's file, without pixels.
+        is_volume: Whether the planes are a stack.
+        lossy: Whether any file was ever compressed with loss.
+    """
+
+    path: Path
+    planes: tuple[Plane, ...]
+    tags: Any
+    is_volume: bool
+    lossy: bool
 
 
 def is_dicom(path: Path) -> bool:
@@ -38,52 +75,138 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds cross-sectional DICOM slices."""
+    """Whether a folder directly holds cross-sectional slices, or the parts of a volume."""
     for path in _candidates(folder):
         if is_dicom(path):
-            return "ImagePositionPatient" in _tags(path)
+            tags = read_tags(path)
+            return "ImagePositionPatient" in tags or "ConcatenationUID" in tags
     return False
 
 
 def read_header(path: Path, series: str | None = None) -> Header:
     """Geometry and depth of a file, or of the series in a folder."""
-    if path.is_dir():
-        return _volume_header(path, _series(path, series))
-    return _picture_header(path, _image_tags(path))
+    if _is_segmentation(path):
+        from finemask.io import dicom_seg
+
+        return dicom_seg.read_header(path)
+    return _header(open_source(path, series))
 
 
 def read(path: Path, series: str | None = None) -> Raster:
     """Rescaled values of a file, or of the series in a folder, slices in spatial order."""
-    if not path.is_dir():
-        tags = _image_tags(path)
-        header = _picture_header(path, tags)
-        return Raster(header, read_values(path))
-    slices = _series(path, series)
-    header = _volume_header(path, slices)
+    if _is_segmentation(path):
+        from finemask.io import dicom_seg
+
+        return dicom_seg.read(path)
+    source = open_source(path, series)
+    header = _header(source)
+    if not source.is_volume:
+        return Raster(header, next(read_frames(path)))
     array = np.empty((header.channels, *header.shape), np.float32)
-    for index, (file, _) in enumerate(slices):
-        values = read_values(file)
-        if values.shape != array[:, index].shape:
-            raise DataError(file, f"has shape {values.shape}, its series {array[:, index].shape}",
-                            "export the series again")  # fmt: skip
-        array[:, index] = values
+    index = {(plane.path, plane.frame): i for i, plane in enumerate(source.planes)}
+    for file in sorted({plane.path for plane in source.planes}):
+        for frame, values in enumerate(read_frames(file)):
+            if values.shape != (header.channels, *header.shape[1:]):
+                raise DataError(file, f"has shape {values.shape}, its series "
+                                f"{(header.channels, *header.shape[1:])}",
+                                "export the series again")  # fmt: skip
+            array[:, index[file, frame]] = values
     return Raster(header, array)
 
 
-def _tags(path: Path) -> Any:
+def open_source(path: Path, series: str | None = None) -> Source:
+    """The planes behind a file or folder, nothing decoded.
+
+    Raises:
+        DataError: When it is no image, or no regular stack.
+    """
+    if path.is_dir():
+        files = _series(path, series)
+        planes = [plane for file, tags in files for plane in planes_of(file, tags)]
+    else:
+        tags = _image_tags(path)
+        files, planes = [(path, tags)], planes_of(path, tags)
+    is_volume = path.is_dir() or len(planes) > 1
+    if is_volume:
+        planes = in_order(path, planes)
+    tags = dict(files)[planes[0].path]
+    lossy = any(str(t.get("LossyImageCompression", "00")) == "01" for _, t in files)
+    return Source(path, tuple(planes), tags, is_volume, lossy)
+
+
+def _header(source: Source) -> Header:
+    first, tags = source.planes[0], source.tags
+    rows, columns = first.size
+    if not source.is_volume:
+        check_size(source.path, first.size, first.channels)
+        spacing = _pixel_spacing(source.path, tags)
+        affine = np.eye(3)
+        if spacing is not None:
+            affine[0, 0], affine[1, 1] = spacing[::-1]
+        unit: Unit = "px" if spacing is None else "mm"
+        geometry = file_geometry(source.path, (columns, rows), affine, unit)
+    else:
+        sizes = (columns, rows, len(source.planes))
+        check_size(source.path, sizes, first.channels)
+        affine = flip_lps(volume_affine(source.path, source.planes))
+        geometry = file_geometry(source.path, sizes, affine)
+    format = f"{FORMAT}, multi-frame" if frames_of(tags) > 1 else FORMAT
+    return Header(source.path, format, geometry, first.channels, _depth(tags), source.lossy)
+
+
+def read_tags(path: Path) -> Any:
+    """Every tag of a file but its pixels.
+
+    Raises:
+        DataError: When it is no DICOM, or unpacks to more than an image may hold.
+    """
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
         with quiet():
+            _refuse_deflated_bomb(path, pydicom.filereader.read_file_meta_info(path))
             return pydicom.dcmread(path, stop_before_pixels=True)
     except InvalidDicomError as error:
         raise DataError(path, "is not DICOM (it has no DICM mark)", "export it again") from error
 
 
+def _refuse_deflated_bomb(path: Path, meta: Any) -> None:
+    """A file deflated as a whole is unpacked at once, so its length is found out first."""
+    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+        return
+    found, limit = 0, 8 * max_voxels()
+    stream = zlib.decompressobj(wbits=-15)
+    data = memoryview(path.read_bytes())[132 + 12 + int(meta.FileMetaInformationGroupLength) :]
+    for start in range(0, len(data), BLOCK):
+        block: bytes | memoryview = data[start : start + BLOCK]
+        while len(block) and not stream.eof:
+            found += len(stream.decompress(block, BLOCK))
+            block = stream.unconsumed_tail
+            if found > limit:
+                raise DataError(
+                    path,
+                    f"unpacks to more than {limit:,} bytes",
+                    "crop it, or raise the limit in the environment variable FINEMASK_MAX_VOXELS",
+                )
+
+
+def _is_segmentation(path: Path) -> bool:
+    from pydicom.filereader import read_file_meta_info
+
+    if path.is_dir() or not is_dicom(path):
+        return False
+    return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", "")) == SEGMENTATION
+
+
 def _image_tags(path: Path) -> Any:
-    """Tags of an image of one frame; everything else is refused by what it is."""
-    tags = _tags(path)
+    """Tags of an image; everything else is refused by what it is."""
+    tags = read_tags(path)
+    _check_image(path, tags)
+    return tags
+
+
+def _check_image(path: Path, tags: Any) -> None:
     modality = str(tags.get("Modality", ""))
     if modality in NO_IMAGES or "Rows" not in tags or "Columns" not in tags:
         fix = "convert it to NIfTI (for example with dcmqi's segimage2itkimage)"
@@ -92,17 +215,17 @@ def _image_tags(path: Path) -> Any:
             f"is a DICOM object of kind {modality or 'unknown'}, not an image",
             fix if modality == "SEG" else "leave it out",
         )
-    frames = int(tags.get("NumberOfFrames", 1) or 1)
-    if frames != 1:
+    frames, described = frames_of(tags), len(tags.get("PerFrameFunctionalGroupsSequence") or [])
+    if frames != 1 and frames != described:
         raise DataError(
             path,
-            f"is a multi-frame DICOM file with {frames} frames, needs one frame a file",
-            "convert it to NIfTI (for example with dcm2niix)",
+            f"is a multi-frame file that says of {described} of its {frames} frames where they lie",
+            "save each frame as its own file, or convert it to NIfTI",
         )
+    check_size(path, (frames, int(tags.Rows), int(tags.Columns))[frames == 1 :])
     kind = str(tags.get("PhotometricInterpretation", ""))
     if kind not in (*GREYS, *COLOURS):
         raise DataError(path, f"has the colours {kind or 'unknown'}", "export it as MONOCHROME2")
-    return tags
 
 
 def _depth(tags: Any) -> np.dtype[Any]:
@@ -112,33 +235,14 @@ def _depth(tags: Any) -> np.dtype[Any]:
     return np.dtype(f"{kind}{max(1, bits // 8)}")
 
 
-def _channels(tags: Any) -> int:
-    return 1 if str(tags.PhotometricInterpretation) in GREYS else 3
-
-
-def _picture_header(path: Path, tags: Any) -> Header:
-    size = (int(tags.Rows), int(tags.Columns))
-    check_size(path, size, _channels(tags))
-    spacing = _pixel_spacing(path, tags)
-    affine = np.eye(3)
-    if spacing is not None:
-        affine[0, 0], affine[1, 1] = spacing[::-1]
-    geometry = file_geometry(path, size[::-1], affine, "px" if spacing is None else "mm")
-    return Header(path, FORMAT, geometry, _channels(tags), _depth(tags), _is_lossy(tags))
-
-
-def _is_lossy(tags: Any) -> bool:
-    return str(tags.get("LossyImageCompression", "00")) == "01"
-
-
 def _pixel_spacing(path: Path, tags: Any) -> tuple[float, float] | None:
     """Distance of rows and of columns in millimetres, where the file knows it."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        if tags.get(name) is not None:
-            if name == "ImagerPixelSpacing":
-                warn(path, "gives the pixel spacing at the detector only, which magnifies")
-            rows, columns = (float(v) for v in tags.get(name))
-            return rows, columns
+    spacing = found_in(tags, 0, "PixelMeasuresSequence", "PixelSpacing")
+    if spacing is None and (spacing := tags.get("ImagerPixelSpacing")) is not None:
+        warn(path, "gives the pixel spacing at the detector only, which magnifies")
+    if spacing is not None:
+        rows, columns = (float(v) for v in spacing)
+        return rows, columns
     regions = tags.get("SequenceOfUltrasoundRegions") or []
     if len(regions) == 1 and regions[0].get("PhysicalUnitsXDirection") == 3:  # centimetres
         region = regions[0]
@@ -151,19 +255,19 @@ def _candidates(folder: Path) -> list[Path]:
     return sorted(p for p in names if p.is_file())
 
 
-Slices = list[tuple[Path, Any]]
+Files = list[tuple[Path, Any]]
 
 
-def _series(folder: Path, uid: str | None) -> Slices:
-    """The slices of the one series in a folder, sorted along their normal."""
-    groups: dict[str, Slices] = {}
+def _series(folder: Path, uid: str | None) -> Files:
+    """The files of the one series in a folder, each with its tags."""
+    groups: dict[str, Files] = {}
     left_out: Counter[str] = Counter()
     for path in _candidates(folder):
         if not is_dicom(path):
             if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
                 raise DataError(path, "is not DICOM (it has no DICM mark)", "export it again")
             continue
-        tags = _tags(path)
+        tags = read_tags(path)
         modality = str(tags.get("Modality", "unknown"))
         if modality in NO_IMAGES or "Rows" not in tags:
             left_out[modality] += 1
@@ -184,132 +288,7 @@ def _series(folder: Path, uid: str | None) -> Slices:
             f"holds {len(groups)} series: {listed}",
             "put each into its own folder, or name one (read_image(folder, series=UID))",
         )
-    return _sorted_slices(folder, next(iter(groups.values())))
-
-
-def _label(item: tuple[Path, Any]) -> str:
-    """How a message names a slice: its number, and its file where it has none."""
-    path, tags = item
-    number = tags.get("InstanceNumber")
-    return path.name if number is None else f"{number} ({path.name})"
-
-
-def _listed(items: Sequence[tuple[Path, Any]]) -> str:
-    text = ", ".join(_label(item) for item in items[:8])
-    return text + (f" and {len(items) - 8} more" if len(items) > 8 else "")
-
-
-def _sorted_slices(folder: Path, slices: Slices) -> Slices:
-    """Slices in spatial order, all on one matrix and orientation.
-
-    Raises:
-        DataError: Naming the slices that differ from the rest.
-    """
-    for path, _ in slices:
-        _image_tags(path)
-    lacking = [s for s in slices if not _is_placed(s[1])]
-    if lacking:
-        raise DataError(
-            folder, f"has slices without position, orientation or spacing: {_listed(lacking)}",
-            "give single files for 2-D images, or export the series again",
-        )  # fmt: skip
-    grids = [_grid_key(tags) for _, tags in slices]
-    common = Counter(grids).most_common(1)[0][0]
-    odd = [s for s, key in zip(slices, grids, strict=True) if key != common]
-    if odd:
-        raise DataError(
-            folder,
-            f"mixes orientations, matrices or pixel spacings in one series; unlike the rest are "
-            f"slices {_listed(odd)}",
-            "take them out (localisers, other acquisitions)",
-        )
-    rows, columns = _cosines(slices[0][1])
-    if abs(rows @ columns) > 1e-3:
-        raise DataError(folder, "its rows and columns are not at right angles", "export it again")
-    normal = np.cross(rows, columns)
-    return sorted(slices, key=lambda s: float(_position(s[1]) @ normal))
-
-
-def _is_placed(tags: Any) -> bool:
-    lengths = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-    return all(tags.get(k) is not None and len(tags.get(k)) == n for k, n in lengths.items())
-
-
-def _grid_key(tags: Any) -> tuple[Any, ...]:
-    cosines = tuple(round(float(v), 3) + 0.0 for v in tags.ImageOrientationPatient)
-    spacing = tuple(float(f"{float(v):.4g}") for v in tags.PixelSpacing)
-    return (int(tags.Rows), int(tags.Columns), _channels(tags), spacing, cosines)
-
-
-def _cosines(tags: Any) -> tuple[Float[ndarray, " 3"], Float[ndarray, " 3"]]:
-    """Unit vectors along a row (growing column) and along a column, LPS."""
-    values = np.array([float(v) for v in tags.ImageOrientationPatient])
-    rows, columns = values[:3], values[3:]
-    return rows / np.linalg.norm(rows), columns / np.linalg.norm(columns)
-
-
-def _position(tags: Any) -> Float[ndarray, " 3"]:
-    return np.array([float(v) for v in tags.ImagePositionPatient])
-
-
-def _volume_header(folder: Path, slices: Slices) -> Header:
-    tags = slices[0][1]
-    rows, columns = _cosines(tags)
-    between_rows, between_columns = (float(v) for v in tags.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = rows * between_columns, columns * between_rows
-    affine[:3, 2] = _slice_step(folder, slices, np.cross(rows, columns))
-    affine[:3, 3] = _position(tags)
-    sizes = (int(tags.Columns), int(tags.Rows), len(slices))
-    check_size(folder, sizes, _channels(tags))
-    geometry = file_geometry(folder, sizes, flip_lps(affine))
-    lossy = any(_is_lossy(t) for _, t in slices)
-    return Header(folder, FORMAT, geometry, _channels(tags), _depth(tags), lossy)
-
-
-def _slice_step(folder: Path, slices: Slices, normal: Float[ndarray, " 3"]) -> Float[ndarray, " 3"]:
-    """World vector from one slice to the next.
-
-    Raises:
-        DataError: On slices that are missing, doubled, unevenly spaced or tilted.
-    """
-    if len(slices) == 1:
-        thickness = float(slices[0][1].get("SliceThickness", 0) or 0)
-        warn(folder, f"holds a single slice; its thickness of {thickness or 1:g} mm was used")
-        return normal * (thickness or 1.0)
-    places = np.array([_position(tags) for _, tags in slices])
-    heights = (places - places[0]) @ normal
-    gaps = np.diff(heights)
-    median = float(np.median(gaps))
-    doubled = [slices[i + 1] for i in np.flatnonzero(gaps < max(REGULARITY * median, 1e-4))]
-    if doubled:
-        raise DataError(
-            folder,
-            f"has two slices at one place, the second being slice {_listed(doubled)}",
-            "keep one acquisition, phase or copy",
-        )
-    wrong = np.flatnonzero(np.abs(gaps - median) > REGULARITY * median)
-    if len(wrong):
-        between = "; ".join(
-            f"{_label(slices[i])} and {_label(slices[i + 1])} ({gaps[i]:.4g} mm)" for i in wrong[:5]
-        )
-        steps = gaps[wrong] / median
-        whole = (np.abs(steps - np.round(steps)) < 0.05) & (steps > 1.5)
-        what = "lacks slices" if whole.all() else "has unevenly spaced slices"
-        raise DataError(
-            folder,
-            f"{what}: most are {median:.4g} mm apart, but not slices {between}"
-            + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""),
-            "export the whole series, or resample it to even slices",
-        )
-    step = (places[-1] - places[0]) / (len(slices) - 1)
-    sideways = np.linalg.norm(step - normal * (step @ normal))
-    if sideways > REGULARITY * median:
-        angle = np.degrees(np.arctan2(sideways, median))
-        raise DataError(
-            folder,
-            f"is tilted: each slice is {sideways:.3g} mm beside the one below ({angle:.1f} degrees "
-            f"of gantry tilt, slices {_label(slices[0])} to {_label(slices[-1])})",
-            "resample it to an upright volume (for example with dcm2niix)",
-        )
-    return step
+    files = next(iter(groups.values()))
+    for path, tags in files:
+        _check_image(path, tags)
+    return files

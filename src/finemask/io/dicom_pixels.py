@@ -1,4 +1,4 @@
-"""The pixels of one DICOM file: decoded, foreign bits off, rescaled, the right way up."""
+"""The pixels of a DICOM file by frame: decoded, foreign bits off, rescaled, the right way up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finemask.errors import DataError
+from finemask.io.dicom_planes import GREYS, found_in, frames_of
 
-GREYS = ("MONOCHROME1", "MONOCHROME2")
+JPEG_FAMILY = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.8", "1.2.840.10008.1.2.4.9")
+"""How the UIDs of JPEG, JPEG-LS and JPEG 2000 begin; all of them end in one mark."""
 
 
 @contextmanager
@@ -24,13 +26,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def read_values(path: Path) -> NDArray[np.float32]:
-    """``(C, H, W)`` of one file: unused bits off, rescaled, MONOCHROME1 turned over once."""
+def read_frames(path: Path) -> Iterator[NDArray[np.float32]]:
+    """``(C, H, W)`` of each frame: unused bits off, rescaled, MONOCHROME1 turned over once."""
     import pydicom
 
     with quiet():
         dataset = pydicom.dcmread(path)
-    array = _decoded(path, dataset)
+    for frame, array in enumerate(decoded(path, dataset)):
+        yield _values(path, array, dataset, frame)
+
+
+def _values(path: Path, array: NDArray[Any], dataset: Any, frame: int) -> NDArray[np.float32]:
     kind = str(dataset.PhotometricInterpretation)
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
@@ -40,13 +46,16 @@ def read_values(path: Path) -> NDArray[np.float32]:
         array = (colours * (255.0 / top)).round() if top != 255 else colours
     if kind not in GREYS:
         return np.moveaxis(array, -1, 0).astype(np.float32)
-    if dataset.get("ModalityLUTSequence"):
+    if found_in(dataset, frame, "PixelValueTransformationSequence", "ModalityLUTSequence"):
         raise DataError(path, "maps its values by a table", "convert it to NIfTI first")
     array, span = _significant_bits(path, array, dataset)
     if kind == "MONOCHROME1":
         array = span - array
-    slope = float(dataset.get("RescaleSlope", 1) or 1)
-    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    slope, intercept = (
+        found_in(dataset, frame, "PixelValueTransformationSequence", name)
+        for name in ("RescaleSlope", "RescaleIntercept")
+    )
+    slope, intercept = float(slope or 1), float(intercept or 0)
     if not np.isfinite([slope, intercept]).all():
         raise DataError(path, f"rescales by {slope:g} and {intercept:g}", "correct its tags")
     return (array * slope + intercept).astype(np.float32)[None]
@@ -68,8 +77,13 @@ def _significant_bits(
     return array.astype(np.int64), -1 if signed else 2**stored - 1
 
 
-def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
-    from pydicom.pixels import get_decoder, pixel_array
+def decoded(path: Path, dataset: Any) -> Iterator[NDArray[Any]]:
+    """The stored values of each frame, colours as RGB.
+
+    Raises:
+        DataError: When bytes are missing, or no decoder for them is installed.
+    """
+    from pydicom.pixels import get_decoder, iter_pixels
 
     meta = getattr(dataset, "file_meta", None)
     syntax = getattr(meta, "TransferSyntaxUID", None)
@@ -88,25 +102,47 @@ def _decoded(path: Path, dataset: Any) -> NDArray[Any]:
             f"is compressed with {syntax.name}, for which no decoder is installed",
             'pip install "finemask[dicom]"',
         )
+    if str(syntax).startswith(JPEG_FAMILY):
+        _check_end_marks(path, dataset.PixelData, frames_of(dataset))
+    found = 0
     with quiet():
-        return pixel_array(dataset)
+        for frame in iter_pixels(dataset):
+            found += 1
+            yield frame
+    if found != frames_of(dataset):
+        raise DataError(
+            path, f"holds {found} of its {frames_of(dataset)} frames", "copy or export it again"
+        )
 
 
 def _check_pixel_length(path: Path, dataset: Any, syntax: Any) -> None:
     names = [n for n in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if n in dataset]
     if not names:
         raise DataError(path, "has no pixel data", "export it again")
-    if syntax.is_compressed:
+    frames = frames_of(dataset)
+    if syntax.is_encapsulated:
         return
-    bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
+    bits = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel)
     needed = (bits * int(dataset.BitsAllocated) + 7) // 8
     if str(dataset.PhotometricInterpretation) == "YBR_FULL_422":
         needed = needed * 2 // 3
     found = len(dataset[names[0]].value)
     if found not in (needed, needed + needed % 2):
+        size = f"{dataset.Rows} x {dataset.Columns}" + (f" x {frames}" if frames > 1 else "")
         raise DataError(
             path,
-            f"has {found:,} bytes of pixel data, its size of {dataset.Rows} x {dataset.Columns} "
-            f"needs {needed:,}",
+            f"has {found:,} bytes of pixel data, its size of {size} needs {needed:,}",
             "copy or export it again",
         )
+
+
+def _check_end_marks(path: Path, data: bytes, frames: int) -> None:
+    """Refuse a frame that was cut off, which some decoders fill up without a word."""
+    from pydicom.encaps import generate_frames
+
+    for number, frame in enumerate(generate_frames(data, number_of_frames=frames), 1):
+        if frame.rstrip(b"\0")[-2:] != b"\xff\xd9":
+            which = f"its frame {number}" if frames > 1 else "its compressed image"
+            raise DataError(
+                path, f"is truncated ({which} has no end mark)", "copy or export it again"
+            )

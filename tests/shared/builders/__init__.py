@@ -1,0 +1,1 @@
+"""Files as the world makes them, sound and faulty, for tests to read (see ``pythonpath``)."""
