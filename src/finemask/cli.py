@@ -364,7 +364,7 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Write what the mask was made from (sasrnet).")
     ] = False,
-    format: Annotated[str | None, typer.Option(help="png, nifti, mha or nrrd.")] = None,
+    format: Annotated[str | None, typer.Option(help="png, nifti, mha, nrrd or dicom-seg.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Instead of the run's own.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 4GB.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

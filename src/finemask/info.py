@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finemask.errors import DataError
+from finemask.geometry import Geometry
 
 
 def describe_path(path: str | Path) -> str:
@@ -61,21 +62,48 @@ def _spacing(learned_mm: list[list[float]]) -> str:
 def describe_image(path: Path) -> str:
     """Grid, intensities and format of an image that was read whole."""
     from finemask.io import read_header, read_image
+    from finemask.io.dicom_seg import FORMAT as SEGMENTATION
 
     header = read_header(path)
+    if header.format == SEGMENTATION:
+        return describe_segmentation(path)
     image, geometry = read_image(path)
-    unit = geometry.unit
     lines = {
         "image": str(path),
         "format": header.format,
-        "size": " x ".join(map(str, geometry.shape)) + " (slowest axis first)",
         "channels": str(len(image)),
-        "spacing": " x ".join(f"{s:g}" for s in geometry.spacing) + f" {unit}",
-        "extent": " x ".join(f"{e:.1f}" for e in geometry.extent) + f" {unit}",
-        "origin": ", ".join(f"{o:.2f}" for o in geometry.origin),
+        **_grid(geometry),
         "intensities": f"{image.min():g} to {image.max():g}, mean {image.mean():.4g}",
     }
     return _table(lines)
+
+
+def describe_segmentation(path: Path) -> str:
+    """Grid and segments of a DICOM SEG that was read whole; nothing of the patient."""
+    from finemask.io.dicom_seg import read, segment_names
+
+    raster, names = read(path), segment_names(path)
+    fractional = raster.array.dtype.kind == "f"
+    maps = raster.array if fractional else [raster.array[0] == number for number in names]
+    lines = {
+        "segmentation": str(path),
+        "format": f"{raster.header.format}, {'fractional' if fractional else 'binary'}",
+        **_grid(raster.header.geometry),
+    }
+    for (number, name), values in zip(names.items(), maps, strict=True):
+        share = float(values.mean())
+        lines[f"segment {number}"] = f"{name}, {'mean' if fractional else 'share'} {share:.4g}"
+    return _table(lines)
+
+
+def _grid(geometry: Geometry) -> dict[str, str]:
+    unit = geometry.unit
+    return {
+        "size": " x ".join(map(str, geometry.shape)) + " (slowest axis first)",
+        "spacing": " x ".join(f"{s:g}" for s in geometry.spacing) + f" {unit}",
+        "extent": " x ".join(f"{e:.1f}" for e in geometry.extent) + f" {unit}",
+        "origin": ", ".join(f"{o:.2f}" for o in geometry.origin),
+    }
 
 
 def _table(lines: dict[str, str]) -> str:

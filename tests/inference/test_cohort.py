@@ -17,6 +17,7 @@ from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from builders.dicom import EVEN, VALUES, save, series, slice_tags
 from finemask.case import Case
 from finemask.datasets import Split
 from finemask.errors import DataError, UsageError
@@ -455,7 +456,11 @@ def test_grey_pictures_suit_a_colour_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dims", "format", "message"),
-    [(2, "mha", "not written for 2-D"), (3, "png", "3-D"), (3, "dicom-seg", "does not write yet")],
+    [
+        (2, "mha", "not written for 2-D"),
+        (3, "png", "3-D"),
+        (3, "seg", "one of nifti, .* dicom-seg"),
+    ],
 )
 def test_formats_that_do_not_fit_are_refused(
     tmp_path: Path, dims: int, format: str, message: str
@@ -569,3 +574,56 @@ def test_the_guide_cuts_from_the_image_of_the_case(corner: float) -> None:
     run = make_run(method=GuidedMethod, prepare=PrepareSettings(normalise="none"))
     found = predict_case(run, case, grid="source").probs[0] > 0.5
     np.testing.assert_array_equal(found[4:], (image[0] > corner)[4:])
+
+
+@pytest.mark.parametrize("grid", ["hr", "source"])
+def test_dicom_becomes_segmentations_of_its_series(tmp_path: Path, grid: Any) -> None:
+    """Masks and probabilities equal those in NIfTI; what is no DICOM fails alone."""
+    for name in ("ct1", "ct2"):
+        series(tmp_path / "in" / name, EVEN, FrameOfReferenceUID="1.2.5")
+    written(tmp_path / "in", make_volume("axial"))
+    run = make_run(3, (1, 2, 2), classes=3)
+    plain = predict(run, tmp_path / "in", tmp_path / "nii", grid=grid, probs=True)
+    assert plain.done == 3
+    outcome = predict(
+        run, tmp_path / "in", tmp_path / "seg", grid=grid, probs=True, format="dicom-seg"
+    )
+    assert (outcome.done, outcome.failed, outcome.exit_code) == (2, 1, 1)
+    assert "is no DICOM, so a segmentation would belong to no patient" in str(outcome.failures[0])
+    assert sorted(p.name for p in (tmp_path / "seg").iterdir()) == [
+        "ct1.dcm", "ct1_probs.dcm", "ct2.dcm", "ct2_probs.dcm", "failures.csv", "manifest.json",
+    ]  # fmt: skip
+    labels, geometry = read_labels(tmp_path / "seg" / "ct1.dcm", {"a": 1, "b": 2})
+    expected, where = read_labels(tmp_path / "nii" / "ct1.nii.gz", {"a": 1, "b": 2})
+    np.testing.assert_array_equal(labels, expected)
+    assert geometry.distance_voxels(where) < 1e-3
+    assert labels.any()
+    probs, geometry = read_probs(tmp_path / "seg" / "ct1_probs.dcm")
+    assert probs.shape == (2, *where.shape)
+    assert geometry.distance_voxels(where) < 1e-3
+    for index, name in enumerate(run.recipe.task.names):
+        one, _ = read_probs(tmp_path / "nii" / f"ct1_probs_{name}.nii.gz")
+        np.testing.assert_allclose(probs[index], one[0], atol=0.502 / 255)
+    again = predict(
+        run, tmp_path / "in", tmp_path / "seg", grid=grid, probs=True, format="dicom-seg",
+        resume=True,
+    )  # fmt: skip
+    assert (again.done, again.skipped, again.failed) == (0, 2, 1)
+
+
+def test_a_dicom_picture_becomes_a_segmentation(tmp_path: Path) -> None:
+    image = save(tmp_path / "xray.dcm", slice_tags(VALUES[0], FrameOfReferenceUID="1.2.5"))
+    assert predict(make_run(), image, tmp_path / "out", format="dicom-seg").done == 1
+    plain = predict(make_run(), image, tmp_path / "png")
+    assert plain.done == 1
+    found, _ = read_labels(tmp_path / "out" / "xray.dcm")
+    np.testing.assert_array_equal(found, read_labels(tmp_path / "png" / "xray.png")[0])
+
+
+@pytest.mark.parametrize("option", ["sr", "explain"])
+def test_a_segmentation_holds_no_image(tmp_path: Path, option: str) -> None:
+    with pytest.raises(UsageError, match=f"--{option}|does not make"):
+        predict(
+            make_run(3), tmp_path, tmp_path / "out", format="dicom-seg", **{option: True}
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()

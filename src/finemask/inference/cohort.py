@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finemask.case import Case
 from finemask.datasets import Split
@@ -26,83 +26,13 @@ from finemask.inference.network import (
     to_labels,
 )
 from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
-from finemask.io import write_image, write_labels, write_probs
+from finemask.inference.wanted import DICOM_SEG, Wanted, check_options
+from finemask.io import write_image, write_labels, write_probs, write_segmentation
 from finemask.io.notices import warn
-from finemask.io.outputs import class_in_file_name
 from finemask.outcome import Outcome
 from finemask.progress import Track, silent
 
 __all__ = ["Outcome", "Prediction", "predict", "predict_case", "to_labels"]
-
-FORMATS = {
-    2: {"png": ".png", "tif": ".tif", "tiff": ".tif"},
-    3: {"nifti": ".nii.gz", "nii.gz": ".nii.gz", "nii": ".nii", "mha": ".mha", "nrrd": ".nrrd"},
-}
-"""Names of the output formats by dimension, the usual one first."""
-
-WHOLE_NUMBERS = (".png", ".jpg", ".jpeg", ".bmp")
-"""Pictures of these kinds hold no fractions, so a PNG can show what is made from them."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is written for each case.
-
-    Args:
-        suffix: Of masks and probabilities; decides the format.
-        grid: ``hr`` or ``source``.
-        mode: ``native`` or ``matched``.
-        threshold: Probability from which a voxel is foreground.
-        classes: Names of the foreground classes.
-        probs: Write probabilities too.
-        sr: Write the super-resolved image too.
-        explanations: Names of the maps of what the mask was made from that are written too.
-    """
-
-    suffix: str
-    grid: Grid
-    mode: Mode
-    threshold: float
-    classes: tuple[str, ...]
-    probs: bool = False
-    sr: bool = False
-    explanations: tuple[str, ...] = ()
-
-    def mask(self, out: Path, name: str) -> Path:
-        return out / f"{name}{self.suffix}"
-
-    def probs_files(self, out: Path, name: str) -> list[Path]:
-        """One file, or one a class where there are several."""
-        if not self.probs:
-            return []
-        ends = (
-            [""]
-            if len(self.classes) == 1
-            else [f"_{class_in_file_name(label)}" for label in self.classes]
-        )
-        return [out / f"{name}_probs{end}{self.suffix}" for end in ends]
-
-    def sr_file(self, out: Path, source: Source) -> Path:
-        picture = source.path.suffix.lower() in WHOLE_NUMBERS
-        suffix = ".tif" if self.suffix == ".png" and not picture else self.suffix
-        return out / f"{source.name}_sr{suffix}"
-
-    def explanation_files(self, out: Path, name: str) -> list[Path]:
-        """One file a map, then the figure of the case."""
-        if not self.explanations:
-            return []
-        maps = [out / f"{name}_{each}{self.suffix}" for each in self.explanations]
-        return [*maps, out / f"{name}_explained.png"]
-
-    def files(self, out: Path, source: Source) -> list[Path]:
-        """Everything that is written for a case, the mask last; nothing for one without a name."""
-        if not source.sound:
-            return []
-        others = self.probs_files(out, source.name)
-        others += self.explanation_files(out, source.name)
-        if self.sr:
-            others.append(self.sr_file(out, source))
-        return [*others, self.mask(out, source.name)]
 
 
 def predict(
@@ -143,7 +73,8 @@ def predict(
         sr: Write the super-resolved image ``<name>_sr`` too, in the image's own intensities.
         explain: Write maps of what the mask was made from too, on the mask's grid, and a
             figure ``<name>_explained.png``; for methods that have such maps.
-        format: ``png`` or ``tif`` in 2-D; ``nifti``, ``nii``, ``mha`` or ``nrrd`` in 3-D.
+        format: ``png`` or ``tif`` in 2-D; ``nifti``, ``nii``, ``mha`` or ``nrrd`` in 3-D;
+            ``dicom-seg`` for images that are DICOM themselves.
         threshold: Instead of the run's own.
         overwrite: Replace what is there.
         resume: Leave out cases whose outputs are there, whole and made the same way; do
@@ -162,7 +93,7 @@ def predict(
     """
     run = run if isinstance(run, Model) else load_model(run)
     machine = Machine(run.find_device(device), precision, max_memory_bytes)
-    wanted = _wanted(run, grid, mode, probs, sr, explain, format, threshold)
+    wanted = check_options(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = _of_part(find_sources(paths), run, part)
     out = Path(out)
@@ -210,10 +141,12 @@ def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: 
     _warn_of_spacing(run, view, source)
     if wanted.probs:
         probs = probs_of(run, view, machine)
-        for file, values in zip(
-            wanted.probs_files(out, source.name), np.split(probs, len(probs)), strict=True
-        ):
-            write_probs(file, values, view.written, overwrite=True)
+        files = wanted.probs_files(out, source.name)
+        for file, values in zip(files, np.split(probs, len(files)), strict=True):
+            if wanted.suffix == DICOM_SEG:
+                _write_segments(file, values, run, view, wanted)
+            else:
+                write_probs(file, values, view.written, overwrite=True)
         labels = to_labels(probs, wanted.threshold)
         del probs
     else:
@@ -225,7 +158,26 @@ def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: 
         write_explanation(files, run, view, labels, machine)
     declared = {name: k for k, name in enumerate(wanted.classes, 1)}
     mask = wanted.mask(out, source.name)
-    write_labels(mask, labels, view.written, labels=declared, overwrite=True)
+    if wanted.suffix == DICOM_SEG:
+        segments = np.stack([labels == k for k in declared.values()])
+        _write_segments(mask, segments, run, view, wanted)
+    else:
+        write_labels(mask, labels, view.written, labels=declared, overwrite=True)
+
+
+def _write_segments(
+    file: Path, segments: NDArray[Any], run: Model, view: View, wanted: Wanted
+) -> None:
+    """Masks or probabilities as a DICOM segmentation that refers to the image of the case."""
+    write_segmentation(
+        file,
+        segments,
+        view.written,
+        view.case.source or Path(view.case.name),
+        wanted.classes,
+        algorithm=f"finemask {run.recipe.method}",
+        overwrite=True,
+    )
 
 
 def _write_sr(run: Model, view: View, file: Path, case: Case, machine: Machine) -> None:
@@ -234,54 +186,6 @@ def _write_sr(run: Model, view: View, file: Path, case: Case, machine: Machine) 
         top = 255 if case.image.max() <= 255 else 65535
         image = np.round(image).clip(0, top)
     write_image(file, image, view.written, overwrite=True)
-
-
-def _wanted(
-    run: Model,
-    grid: Grid,
-    mode: Mode,
-    probs: bool,
-    sr: bool,
-    explain: bool,
-    format: str | None,
-    threshold: float | None,
-) -> Wanted:
-    """The options of a call, checked against each other and the run."""
-    for option, value, choices in (
-        ("--grid", grid, ("hr", "source")),
-        ("--mode", mode, ("native", "matched")),
-    ):
-        if value not in choices:
-            raise UsageError(option, f"is {value!r}", f"choose {' or '.join(choices)}")
-    if sr and not run.makes_image:
-        raise UsageError(
-            "--sr",
-            f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
-            "leave it out, or take a run of a method that does (see finemask methods)",
-        )
-    explanations = run.explanations if explain else ()
-    if explain and not explanations:
-        raise UsageError(
-            "--explain",
-            f"asks for maps that the method {run.recipe.method}, as it was trained, does not make",
-            "leave it out, or take a run of sasrnet with its sdc blocks",
-        )
-    threshold = run.threshold if threshold is None else threshold
-    if not 0 < threshold <= 1:
-        raise UsageError("--threshold", f"is {threshold}", "give a probability above 0, up to 1")
-    suffix = _suffix(run.recipe.task.dims, format)
-    return Wanted(suffix, grid, mode, threshold, run.recipe.task.names, probs, sr, explanations)
-
-
-def _suffix(dims: int, format: str | None) -> str:
-    known = FORMATS[dims]
-    name = next(iter(known)) if format is None else format.lower().lstrip(".")
-    if name in known:
-        return known[name]
-    what = f"is {format!r}, which is not written for {dims}-D masks"
-    if name == "dicom-seg":
-        what = "is dicom-seg, which this version does not write yet"
-    raise UsageError("--format", what, f"choose one of {', '.join(known)}")
 
 
 def _of_part(sources: tuple[Source, ...], run: Model, part: str | None) -> tuple[Source, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finemask.io.cases import read_case
+from finemask.io.dicom_seg_writing import write_segmentation
 from finemask.io.files import atomic_write, check_name, sha256, write_json, write_text
 from finemask.io.formats import find_images, is_image, read_header, stem
 from finemask.io.images import read_image, read_probs, write_image, write_probs
@@ -31,5 +32,6 @@ __all__ = [
     "write_json",
     "write_labels",
     "write_probs",
+    "write_segmentation",
     "write_text",
 ]

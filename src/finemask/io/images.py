@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from finemask.errors import DataError
 from finemask.geometry import Geometry
+from finemask.io.dicom_seg import FORMAT as SEGMENTATION
 from finemask.io.files import atomic_write
 from finemask.io.formats import read_raster, suffix, writer
 from finemask.io.notices import warn
@@ -40,6 +41,8 @@ def read_image(path: FilePath, series: str | None = None) -> tuple[NDArray[np.fl
         DataError: When the file is no image, is not sound or has no finite value.
     """
     raster = read_raster(path, series)
+    if raster.header.format == SEGMENTATION:
+        raise DataError(path, "is a DICOM segmentation, not an image", "give it as a mask")
     array = _intensities(raster)
     if raster.array.dtype.kind == "f" and (bad := ~np.isfinite(array)).any():
         array = _finite(path, array, bad)
