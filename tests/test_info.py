@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from builders.dicom import EVEN, VALUES, enhanced, save, series
+
 from finemask.errors import DataError
 from finemask.info import describe_path
 from finemask.io import read_image, write_segmentation

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from builders.dicom import EVEN, VALUES, save, series, slice_tags
 from jaxtyping import TypeCheckError
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from builders.dicom import EVEN, VALUES, save, series, slice_tags
 from finemask.case import Case
 from finemask.datasets import Split
 from finemask.errors import DataError, UsageError

@@ -8,10 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from builders.dicom import EVEN, RNG, VALUES, save, series, slice_tags, upright
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGLSLossless, RLELossless
 
-from builders.dicom import EVEN, RNG, VALUES, save, series, slice_tags, upright
 from finemask.errors import DataError
 from finemask.geometry import Geometry
 from finemask.io import DataWarning, find_images, is_image, read_case, read_header, read_image

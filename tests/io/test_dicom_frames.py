@@ -9,10 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from builders.dicom import EVEN, VALUES, enhanced, item, save, series, slice_tags, upright
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from builders.dicom import EVEN, VALUES, enhanced, item, save, series, slice_tags, upright
 from finemask.errors import DataError
 from finemask.io import DataWarning, read_header, read_image
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from builders.dicom import EVEN, VALUES, enhanced, save, series, slice_tags
 from pydicom.uid import JPEG2000Lossless
 
-from builders.dicom import EVEN, VALUES, enhanced, save, series, slice_tags
 from finemask.errors import DataError
 from finemask.geometry import Geometry
 from finemask.io import (
