@@ -16,7 +16,7 @@ from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan, re
 from finemask.datasets.listing import read_json
 from finemask.errors import FinemaskError, UsageError
 from finemask.progress import Track, silent
-from finemask.training.loop import stop_on_signal
+from finemask.training.processes import stop_on_signal
 from finemask.training.schedule import bound_in_steps
 from finemask.training.standing import Interrupted
 

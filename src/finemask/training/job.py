@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import optim
 
 from finemask import __version__
@@ -162,6 +163,7 @@ def _fingerprint(dataset: Dataset, name: str) -> str:
 
 def save(
     job: Job,
+    fabric: Fabric,
     method: Method,
     averaged: Method,
     optimisers: Mapping[str, optim.Optimizer],
@@ -190,6 +192,7 @@ def save(
         "versions": {"finemask": __version__, "torch": torch.__version__},
         "data_fingerprint": job.fingerprint,
     }
+    at.scaler = fabric.strategy.precision.state_dict()
     folder = job.out / "checkpoints"
     # Best comes first: after a crash between the two, resuming from the last one finds it again.
     if at.best_step == at.step:
@@ -200,7 +203,11 @@ def save(
 
 
 def restore(
-    job: Job, method: Method, averaged: Method, optimisers: Mapping[str, optim.Optimizer]
+    job: Job,
+    fabric: Fabric,
+    method: Method,
+    averaged: Method,
+    optimisers: Mapping[str, optim.Optimizer],
 ) -> Standing:
     """Bring everything back to where ``last`` left it, or to the start when there is none yet."""
     if not (job.out / "checkpoints").exists():
@@ -215,7 +222,10 @@ def restore(
         for player, optimiser in optimisers.items():
             unpack_optimiser(player, optimiser, state, checkpoint.meta["optimisers"][player])
         torch.set_rng_state(state["random"])
-        return Standing(**checkpoint.meta["standing"])
+        at = Standing(**checkpoint.meta["standing"])
+        if at.scaler:
+            fabric.strategy.precision.load_state_dict(at.scaler)
+        return at
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             checkpoint.path, f"lacks what resuming needs ({error})", "train again"

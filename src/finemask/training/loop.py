@@ -11,11 +11,9 @@ from __future__ import annotations
 import copy
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +42,13 @@ from finemask.training.job import (
     save,
 )
 from finemask.training.log import Log
+from finemask.training.processes import (
+    launch,
+    leave_terminal,
+    orderly,
+    stop_on_signal,
+    worker_error,
+)
 from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_factor, share_done
 from finemask.training.setup import (
     extended,
@@ -129,7 +134,7 @@ def train(
         write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
         if not resume:
             parts.save(out / "splits.json")
-        failure: FinemaskError | None = fabric.launch(partial(run_or_tell, job=job))
+        failure = launch(fabric, partial(run_or_tell, job=job), out, devices)
         if failure is not None:
             raise failure
     return load_run(out)
@@ -137,11 +142,17 @@ def train(
 
 def run_or_tell(fabric: Fabric, job: Job) -> FinemaskError | None:
     """Train, and carry an error for the user home from whatever process this is."""
+    if fabric.world_size > 1:
+        leave_terminal()
     try:
         run_training(fabric, job)
         fabric.barrier()
     except FinemaskError as error:
         return error
+    except RuntimeError as error:
+        if (told := worker_error(error, job.out)) is None:
+            raise
+        return told
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -170,10 +181,10 @@ def run_training(fabric: Fabric, job: Job) -> None:
     holdout = read_holdout(job) if fabric.is_global_zero else []
     total_steps = bound_in_steps(settings, len(job.split.train), fabric.world_size)
     rhythm = Rhythm(settings, total_steps)
-    at = restore(job, method, averaged, optimisers) if job.resume else Standing()
+    at = restore(job, fabric, method, averaged, optimisers) if job.resume else Standing()
     at.window = [s // f for s, f in zip(samples.crop, recipe.task.scale, strict=True)]
     at.lr_spacing_mm, at.equipment = lr_spacing_range(samples), at.equipment | equipment
-    batches = make_batches(samples, settings, fabric, first_step=at.step)
+    batches = orderly(make_batches(samples, settings, fabric, first_step=at.step))
 
     model, *wrapped = fabric.setup(method, *optimisers.values())
     model.mark_forward_method("losses")
@@ -204,14 +215,15 @@ def run_training(fabric: Fabric, job: Job) -> None:
             share, interrupted = fabric.broadcast((share, stopped.is_set()))
             at.over = share >= 1
             result = None
-            if not interrupted and (at.over or rhythm.validates(at.step, share)):
+            # After a signal, too: a resumed run would never make up for it.
+            if at.over or rhythm.validates(at.step, share):
                 result = validate_once(fabric, job, averaged, holdout, at)
                 at.judge(result, settings)
             if log and (result or at.step % settings.log_every == 0):
                 epoch = at.step * samples_a_step / len(job.split.train)
                 log.row(at.row(result, settings.learning_rate * factor, epoch))
             if fabric.is_global_zero and (result or interrupted):
-                save(job, method, averaged, optimisers, at)
+                save(job, fabric, method, averaged, optimisers, at)
             if interrupted:
                 raise Interrupted(job.out, f"stopped after step {at.step}", "go on with --resume")
     if fabric.is_global_zero:
@@ -318,25 +330,3 @@ def validate_once(
     if isinstance(result, TrainingError):
         raise result
     return cast(Validation, result)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into an event; the second one acts as usual."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _frame: Any) -> None:
-        stopped.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,6 +24,7 @@ from finemask.pairs.batches import Batch, PairDataset, collate
 from finemask.pairs.resizing import resized_batches
 from finemask.recipe import Recipe, Task, TrainSettings, find_recipe
 from finemask.strict import build, read_toml
+from finemask.training.processes import ignore_interrupts
 
 
 def resolve_recipe(
@@ -176,6 +177,7 @@ def make_batches(
         collate_fn=collate,
         generator=torch.Generator().manual_seed(settings.seed),
         persistent_workers=settings.workers > 0,
+        worker_init_fn=ignore_interrupts,
     )
     return resized_batches(
         loader,

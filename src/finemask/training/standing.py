@@ -43,6 +43,7 @@ class Standing:
     window: list[int] = field(default_factory=list)
     lr_spacing_mm: list[list[float]] = field(default_factory=list)
     equipment: dict[str, str] = field(default_factory=dict)
+    scaler: dict[str, float | int] = field(default_factory=dict)
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]
