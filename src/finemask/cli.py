@@ -301,6 +301,9 @@ def train(
     encoder_weights: Annotated[
         Path | None, typer.Option(help="Public ImageNet file that the encoder starts from.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Super-resolution run (srgan) to learn from (dsnet).")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="A splits.json, or a named split.")] = None,
     fold: Annotated[str | None, typer.Option(metavar="K/N", help="Fold K of N.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
@@ -327,6 +330,7 @@ def train(
         settings=[*(settings or ()), *changes],
         scale=read_numbers("--scale", scale),
         encoder_weights=encoder_weights,
+        teacher=teacher,
         split=split,
         fold=read_fold(fold),
         resume=resume,
@@ -339,8 +343,8 @@ def train(
     score = run.meta["score"]
     print(
         f"{run.path}: {run.recipe.method}, best at step {run.meta['step']}, validation "
-        f"{run.meta['metric']} {'unknown' if score is None else format(score, '.4f')} "
-        f"at threshold {run.threshold:.2f}\n"
+        f"{run.meta['metric']} {'unknown' if score is None else format(score, '.4f')}"
+        f"{f' at threshold {run.threshold:.2f}' if run.method.needs_masks else ''}\n"
         f"next: finemask predict {run.path} {data} --part test --mode matched --out MASKS"
     )
 

@@ -114,7 +114,8 @@ class PairSettings:
         zoom: Largest relative change of size.
         intensity: Largest relative change of contrast and brightness.
         warp_probability: Share of samples that are rotated and zoomed.
-        target: What the network learns: ``hard`` truth, ``soft`` masks or the ``readers`` mean.
+        target: What the network learns: ``hard`` truth, ``soft`` masks, the ``readers`` mean, or
+            ``none`` for methods that learn from images alone.
     """
 
     degrade: Literal["area", "blur", "real"] = "area"
@@ -127,7 +128,7 @@ class PairSettings:
     zoom: float = 0.1
     intensity: float = 0.1
     warp_probability: float = 0.5
-    target: Literal["hard", "soft", "readers"] = "hard"
+    target: Literal["hard", "soft", "readers", "none"] = "hard"
 
     def __post_init__(self) -> None:
         ranges = {
@@ -170,7 +171,8 @@ class TrainSettings:
         ema: Decay of the averaged weights that are validated and deployed; 0 for none.
         validate_every: Steps between validations; 0 for about twenty a run.
         validate_cases: At most this many validation cases at each validation; 0 for all.
-        metric: Validation metric that chooses the best checkpoint.
+        metric: Validation metric that chooses the best checkpoint; ``psnr`` is of the
+            super-resolved image, in dB.
         patience: Validations without gain before the run stops; 0 for never.
         log_every: Steps between rows of ``log.csv``.
         seed: Seed of weights, sample order and augmentation.
@@ -180,6 +182,7 @@ class TrainSettings:
         tensorboard: Write TensorBoard files too.
         encoder_weights: Public ImageNet file that the method's encoder starts from; empty for
             random weights. Read once, at the start of a fresh run.
+        teacher: Super-resolution run that a method learns from, likewise.
     """
 
     steps: int = 1000
@@ -202,7 +205,7 @@ class TrainSettings:
     ema: float = 0.0
     validate_every: int = 0
     validate_cases: int = 0
-    metric: Literal["dice", "iou", "sensitivity", "precision"] = "dice"
+    metric: Literal["dice", "iou", "sensitivity", "precision", "psnr"] = "dice"
     patience: int = 0
     log_every: int = 10
     seed: int = 0
@@ -211,6 +214,7 @@ class TrainSettings:
     max_bad_steps: int = 10
     tensorboard: bool = False
     encoder_weights: str = ""
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         at_least_nothing = (

@@ -51,6 +51,10 @@ class Run(Model):
         return self.segmenter.explanations
 
     @property
+    def makes_masks(self) -> bool:
+        return self.method.needs_masks
+
+    @property
     def makes_image(self) -> bool:
         return self.method.makes_image()
 

@@ -24,6 +24,7 @@ from finemask.metrics.protocols import PROTOCOLS
 from finemask.metrics.scores import group_by_size
 from finemask.recipe import Recipe
 from finemask.training.setup import resolve_recipe
+from finemask.training.teacher import check_teacher
 
 PLAN, DONE, FAILED, TOLD = "plan.json", "cell.json", "failure.json", ".progress"
 BUDGET = ("steps", "epochs", "minutes")
@@ -203,7 +204,8 @@ def make_rows(dataset: Dataset, choices: Choices) -> tuple[Row, ...]:
     special = _settings_by_method(choices.settings_for, methods)
     rows: list[Row] = []
     for name in methods:
-        find_method(name, dataset.dims)
+        if not find_method(name, dataset.dims).needs_masks:
+            raise UsageError(name, "makes images, masks are compared", "leave it out")
         whole = _resolve(dataset, name, choices, special[name])
         rows.append(Row(name, whole))
         for label, changes in _ablations(name, ablate[name]) if name in ablate else ():
@@ -213,7 +215,7 @@ def make_rows(dataset: Dataset, choices: Choices) -> tuple[Row, ...]:
     _check_fair(rows)
     with torch.device("meta"):  # wrong options are found here, without the weights' memory
         for row in rows:
-            create(row.recipe)
+            check_teacher(create(row.recipe), row.recipe)
     return tuple(rows)
 
 

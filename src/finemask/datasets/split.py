@@ -164,6 +164,7 @@ def make_split(
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     fold: tuple[int, int] | None = None,
+    labelled: bool = True,
 ) -> Split:
     """Divide the labelled cases into train, val and test.
 
@@ -180,6 +181,7 @@ def make_split(
         fractions: Shares of train, val and test; they add up to 1.
         fold: ``(k, n)``, counted from 1: fold ``k`` is the test part and val is drawn
             from the rest; where a test part is declared, it stays, and fold ``k`` is val.
+        labelled: Leave out cases without labels; else they are divided like the others.
 
     Raises:
         DataError: When there is nothing to divide, or a declared split lets a patient
@@ -187,7 +189,7 @@ def make_split(
         UsageError: On impossible fractions or folds.
     """
     _check_request(fractions, fold)
-    entries = [entry for entry in dataset.entries if entry.labelled]
+    entries = [entry for entry in dataset.entries if entry.labelled or not labelled]
     if not entries:
         raise DataError(
             dataset.root,
@@ -197,6 +199,7 @@ def make_split(
     units, notes = patient_units(entries, dataset.dims)
     declared = {entry.name: entry.split for entry in entries if entry.split}
     if declared:
+        entries = [entry for entry in entries if entry.split]
         _refuse_straddling(dataset, entries, declared)
         part_of, more = _complete(declared, units, seed, fractions, fold)
         notes += more

@@ -139,6 +139,10 @@ def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: 
     lr_case = source.read_lr() if wanted.mode == "matched" else None
     view = view_case(run.recipe, case, mode=wanted.mode, grid=wanted.grid, lr_case=lr_case)
     _warn_of_spacing(run, view, source)
+    if wanted.sr:
+        _write_sr(run, view, wanted.sr_file(out, source), case, machine)
+    if not wanted.masks:
+        return
     if wanted.probs:
         probs = probs_of(run, view, machine)
         files = wanted.probs_files(out, source.name)
@@ -151,8 +155,6 @@ def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: 
         del probs
     else:
         labels = labels_of(run, view, machine, wanted.threshold)
-    if wanted.sr:
-        _write_sr(run, view, wanted.sr_file(out, source), case, machine)
     if wanted.explanations:
         files = wanted.explanation_files(out, source.name)
         write_explanation(files, run, view, labels, machine)

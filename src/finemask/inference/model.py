@@ -106,6 +106,11 @@ class Model(ABC):
         return ()
 
     @property
+    def makes_masks(self) -> bool:
+        """Whether it answers with masks; else the super-resolved image is its only answer."""
+        return True
+
+    @property
     def makes_image(self) -> bool:
         """Whether it can hand out a super-resolved image."""
         return False

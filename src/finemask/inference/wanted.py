@@ -40,6 +40,7 @@ class Wanted:
         probs: Write probabilities too.
         sr: Write the super-resolved image too.
         explanations: Names of the maps of what the mask was made from that are written too.
+        masks: Write masks; not where the model makes none, and the image is all that is written.
     """
 
     suffix: str
@@ -50,6 +51,7 @@ class Wanted:
     probs: bool = False
     sr: bool = False
     explanations: tuple[str, ...] = ()
+    masks: bool = True
 
     def mask(self, out: Path, name: str) -> Path:
         return out / f"{name}{self.suffix}"
@@ -82,7 +84,7 @@ class Wanted:
         others += self.explanation_files(out, source.name)
         if self.sr:
             others.append(self.sr_file(out, source))
-        return [*others, self.mask(out, source.name)]
+        return [*others, self.mask(out, source.name)] if self.masks else others
 
 
 def check_options(
@@ -112,6 +114,12 @@ def check_options(
             f"asks for a super-resolved image, which the method {run.recipe.method} does not make",
             "leave it out, or take a run of a method that does (see finemask methods)",
         )
+    masks = run.makes_masks
+    if probs and not masks:
+        raise UsageError(
+            "--probs", f"asks for probabilities, {run.recipe.method} makes images", "leave it out"
+        )
+    sr = sr or not masks
     explanations = run.explanations if explain else ()
     if explain and not explanations:
         raise UsageError(
@@ -129,7 +137,8 @@ def check_options(
     threshold = run.threshold if threshold is None else threshold
     if not 0 < threshold <= 1:
         raise UsageError("--threshold", f"is {threshold}", "give a probability above 0, up to 1")
-    return Wanted(suffix, grid, mode, threshold, run.recipe.task.names, probs, sr, explanations)
+    names = run.recipe.task.names
+    return Wanted(suffix, grid, mode, threshold, names, probs, sr, explanations, masks)
 
 
 def _suffix(dims: int, format: str | None) -> str:

@@ -65,6 +65,8 @@ def lesion_weighted_mse(
 def mae(image: Float[Tensor, " b c *s"], truth: Float[Tensor, " b c *s"]) -> Float[Tensor, ""]:
     """Mean absolute error over every voxel and channel.
 
+    Paper: dsnet Eq. (16)
+
     Example:
         >>> import torch
         >>> mae(torch.tensor([[[1.0, -3.0]]]), torch.zeros(1, 1, 2))

@@ -40,7 +40,7 @@ def dice_loss(
     class, then averaged. Zero at ``p = y`` and only there, for soft targets too:
     the form without squares pulls a target of 0.5 to 0 or 1.
 
-    Paper: sasrnet Eq. (1)
+    Paper: sasrnet Eq. (1), dsnet Eq. (15)
 
     Args:
         probs: Foreground probabilities in [0, 1].

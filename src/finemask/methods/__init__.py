@@ -7,11 +7,13 @@ from typing import Any
 
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
+from finemask.methods.dsnet import DSNet
 from finemask.methods.dsrl import DSRL
 from finemask.methods.m2snet import M2SNet, MSNet
 from finemask.methods.pranet import PraNet
 from finemask.methods.sasrnet import SASRNet
 from finemask.methods.sasrnet_pranet import SASRPraNet
+from finemask.methods.srgan import SRGAN
 from finemask.methods.unet import UNet
 from finemask.recipe import Recipe, Task
 from finemask.strict import build
@@ -24,6 +26,8 @@ METHODS: dict[str, type[Method]] = {
     "sasrnet_pranet": SASRPraNet,
     "msnet": MSNet,
     "m2snet": M2SNet,
+    "dsnet": DSNet,
+    "srgan": SRGAN,
 }
 
 __all__ = [

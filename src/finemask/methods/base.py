@@ -85,8 +85,14 @@ class Method(nn.Module, ABC):
     """Settings that differ further for volumes."""
     ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Rows of the paper's ablation table: a label, and the options that it changes."""
-    players: ClassVar[tuple[str, ...]] = ("network",)
+    players: tuple[str, ...] = ("network",)
     """Stepped in turn, each by its own optimiser (a GAN has two)."""
+    needs_masks: ClassVar[bool] = True
+    """Whether it learns from masks; else images alone are enough, and it answers with images."""
+    two_labels: ClassVar[bool] = False
+    """Learns from the binary mask beside a soft target, where a case has both."""
+    teacher_options: ClassVar[Mapping[str, str]] = {}
+    """Its options that a super-resolution teacher decides, by the teacher's own names for them."""
 
     def __init__(self, task: Task, config: Any) -> None:
         super().__init__()
@@ -114,6 +120,15 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def turn(self, share: float) -> tuple[str, ...]:
+        """The players to step now that ``share`` of the run is done, asked before every step."""
+        return self.players
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen super-resolution network in it, where it has one as it is configured."""
+        return None
+
     @staticmethod
     def guide(image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " c *p"] | None:
         """Cut the guidance from the prepared HR image, for methods that take one."""
@@ -123,10 +138,9 @@ class Method(nn.Module, ABC):
         """The super-resolved image, for methods that make one."""
         return None
 
-    @classmethod
-    def makes_image(cls) -> bool:
+    def makes_image(self) -> bool:
         """Whether ``super_resolve`` returns an image."""
-        return cls.super_resolve is not Method.super_resolve
+        return type(self).super_resolve is not Method.super_resolve
 
     def public_encoder(self) -> Encoder | None:
         """The part that ``train.encoder_weights`` fills, in methods that have one."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,6 +35,8 @@ class MethodFacts:
         parameters_training: Weights while learning.
         parameters_inference: Weights that ship.
         macs_inference: Multiply-adds of the convolutions for one image of ``size``.
+        parameters_teacher: Weights, of those that ship, of a frozen super-resolution network.
+        macs_teacher: Its multiply-adds, of those at inference.
         dropped: What does not ship.
         stride: LR sides that are multiples of this need no padding.
     """
@@ -47,6 +49,8 @@ class MethodFacts:
     parameters_training: int
     parameters_inference: int
     macs_inference: int
+    parameters_teacher: int
+    macs_teacher: int
     dropped: str
     stride: int
 
@@ -75,6 +79,8 @@ def describe(name: str, recipe: Recipe, size: Sequence[int]) -> MethodFacts:
         method = create(replace(recipe, method=name))
         segmenter = method.deploy()
         macs = count_macs(method, segmenter, size)
+        teacher = method.teacher or nn.Identity()
+        macs_teacher = count_convolutions(teacher, torch.empty(1, task.channels, *size))
     return MethodFacts(
         name=name,
         paper=method.paper,
@@ -84,6 +90,8 @@ def describe(name: str, recipe: Recipe, size: Sequence[int]) -> MethodFacts:
         parameters_training=count_parameters(method),
         parameters_inference=count_parameters(segmenter),
         macs_inference=macs,
+        parameters_teacher=count_parameters(teacher),
+        macs_teacher=macs_teacher,
         dropped=method.dropped,
         stride=segmenter.stride,
     )
@@ -163,6 +171,12 @@ def _table(facts: Sequence[MethodFacts]) -> str:
 
 def _card(fact: MethodFacts) -> str:
     size, scale = ("x".join(map(str, v)) for v in (fact.size, fact.scale))
+    teacher = []
+    if fact.parameters_teacher:
+        teacher = [
+            f"  of these the teacher  {fact.parameters_teacher:,} parameters, "
+            f"{fact.macs_teacher:,} multiply-adds"
+        ]
     return "\n".join(
         [
             f"{fact.name}: {fact.paper}",
@@ -170,6 +184,7 @@ def _card(fact: MethodFacts) -> str:
             f"  parameters_training   {fact.parameters_training:,}",
             f"  parameters_inference  {fact.parameters_inference:,}",
             f"  macs_inference        {fact.macs_inference:,} for {size} at scale {scale}",
+            *teacher,
             f"  dropped at inference  {fact.dropped}",
         ]
     )
@@ -191,9 +206,14 @@ def count_macs(method: Method, segmenter: Segmenter, size: Sequence[int]) -> int
     hr = [s * f for s, f in zip(size, task.scale, strict=True)]
     cut = method.guide(np.broadcast_to(np.float32(0), (task.channels, *hr)))
     guidance = None if cut is None else torch.empty(1, *cut.shape)
+    return count_convolutions(segmenter.eval(), image, guidance)
+
+
+def count_convolutions(network: nn.Module, *inputs: Tensor | None) -> int:
+    """Multiply-adds of all convolutions of a forward pass."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        segmenter.eval()(image, guidance)
-    flops: int = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+        network(*inputs)
+    flops: int = counter.get_flop_counts().get("Global", {}).get(torch.ops.aten.convolution, 0)
     return flops // 2
 
 

@@ -284,6 +284,9 @@ class SASRNet(Method):
         kind = ScaleAwareSegmenter if self.config.sdc else Segmenter
         return kind(nn.Sequential(parts), self.task, self.encoder.stride)
 
+    def makes_image(self) -> bool:
+        return bool(self.config.dsr)
+
     def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
         if not self.config.dsr:
             return None

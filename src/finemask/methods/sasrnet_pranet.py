@@ -253,6 +253,9 @@ class SASRPraNet(Method):
     def public_encoder(self) -> Encoder:
         return self.lmsr.encoder
 
+    def makes_image(self) -> bool:
+        return bool(self.config.dsr)
+
     def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
         if not self.config.dsr:
             return None

@@ -63,7 +63,10 @@ class Confusion:
 
     @property
     def dice(self) -> float:
-        """``2 TP / (2 TP + FP + FN)``; NaN when both masks are empty."""
+        """``2 TP / (2 TP + FP + FN)``; NaN when both masks are empty.
+
+        Paper: dsnet Eq. (20)
+        """
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
@@ -73,12 +76,18 @@ class Confusion:
 
     @property
     def sensitivity(self) -> float:
-        """``TP / (TP + FN)``, also called recall; NaN when there is no lesion."""
+        """``TP / (TP + FN)``, also called recall; NaN when there is no lesion.
+
+        Paper: dsnet Eq. (21)
+        """
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
     def precision(self) -> float:
-        """``TP / (TP + FP)``; NaN when both are empty, 0 when a lesion got no prediction."""
+        """``TP / (TP + FP)``; NaN when both are empty, 0 when a lesion got no prediction.
+
+        Paper: dsnet Eq. (22)
+        """
         if not self.tp + self.fp and self.fn:
             return 0.0
         return _ratio(self.tp, self.tp + self.fp)

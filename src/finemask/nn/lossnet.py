@@ -31,15 +31,18 @@ class LossNet(nn.Module):
         weights: File with VGG-16's ImageNet weights.
         size: Side that masks are interpolated to; 0 leaves them as they are.
         width: Feature maps of the first level; 64 in the public weights.
+        levels: How many are looked at, from relu1_2 up to relu5_3.
     """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, weights: Path | None = None, size: int = 224, width: int = 64) -> None:
+    def __init__(
+        self, weights: Path | None = None, size: int = 224, width: int = 64, levels: int = LEVELS
+    ) -> None:
         super().__init__()
         self.size = size
-        self.vgg = make_encoder("vgg16", 3, width=width, levels=LEVELS)
+        self.vgg = make_encoder("vgg16", 3, width=width, levels=levels)
         if weights is None:
             randomise(self.vgg)
         else:

@@ -45,7 +45,7 @@ from finemask.pairs.windows import (
     fitting_crop,
     inner,
 )
-from finemask.preparation import subject
+from finemask.preparation import class_maps, subject
 from finemask.recipe import PairSettings
 
 Guide = Callable[[Float[ndarray, " c *s"]], Float[ndarray, " c *p"] | None]
@@ -66,6 +66,8 @@ class Batch:
         image_hr: ``(B, C, *S * scale)`` the same image on the HR grid.
         target: ``(B, F, *S * scale)`` in [0, 1], one map a foreground class.
         guidance: ``(B, C, *P)`` what the method's ``guide`` cut from the HR image.
+        mask: ``(B, F, *S * scale)`` binary masks beside a soft target, for methods that learn
+            from both.
         names: Case of each sample.
     """
 
@@ -73,6 +75,7 @@ class Batch:
     image_hr: Tensor
     target: Tensor
     guidance: Tensor | None = None
+    mask: Tensor | None = None
     names: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
@@ -93,6 +96,7 @@ class Sample:
     image_hr: NDArray[np.float32]
     target: NDArray[np.float32]
     guidance: NDArray[np.float32] | None
+    mask: NDArray[np.float32] | None
     name: str
 
 
@@ -102,11 +106,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
     def stacked(field: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, field) for sample in samples]))
 
+    first = samples[0]
     return Batch(
         image_lr=stacked("image_lr"),
         image_hr=stacked("image_hr"),
         target=stacked("target"),
-        guidance=None if samples[0].guidance is None else stacked("guidance"),
+        guidance=None if first.guidance is None else stacked("guidance"),
+        mask=None if first.mask is None else stacked("mask"),
         names=tuple(sample.name for sample in samples),
     )
 
@@ -141,6 +147,7 @@ class PairDataset(Dataset[Sample]):
         lr_cases: The data set's own LR images in the same order, for ``degrade="real"``;
             in the units of ``cases``, so neither normalised alone.
         normalise: As in `make_pair`; give the same there.
+        two_labels: Beside a soft target hand out the binary masks, if every case has one.
 
     Raises:
         DataError: On a case that does not fit the task.
@@ -161,6 +168,7 @@ class PairDataset(Dataset[Sample]):
         stride: int = 1,
         lr_cases: Sequence[Case] | None = None,
         normalise: Normalise = "none",
+        two_labels: bool = False,
     ) -> None:
         if not len(cases):
             raise DataError("training cases", "are none", "check the split of the data set")
@@ -168,6 +176,7 @@ class PairDataset(Dataset[Sample]):
         self.lr_cases = lr_cases if settings.degrade == "real" else None
         self.scale, self.settings, self.foreground = tuple(scale), settings, foreground
         self.seed, self.stride, self.normalise = seed, stride, normalise
+        self.two_labels = two_labels and settings.target == "soft"
         largest = self._checked_sides()
         wanted = tuple(crop or settings.crop) or default_crop(len(scale), scale, stride, largest)
         self.crop = fitting_crop(wanted, scale, stride)
@@ -195,7 +204,7 @@ class PairDataset(Dataset[Sample]):
         margin = [c * f for c, f in zip(around, self.scale, strict=True)]
         first = [b - m for b, m in zip(start, margin, strict=True)]
         size = [s + 2 * m for s, m in zip(self.crop, margin, strict=True)]
-        image, target = self._window(case, first, size, warp)
+        image, target, mask = self._window(case, first, size, warp)
         shift = brightness - facts.offset * facts.gain * contrast
         rescale(image, facts.gain * contrast, shift)
         if self.lr_cases is None:
@@ -206,11 +215,15 @@ class PairDataset(Dataset[Sample]):
             rescale(image_lr, facts.gain * contrast, shift)
             image_lr = np.flip(image_lr, flips)
         image_hr = np.ascontiguousarray(np.flip(inner(image, margin), flips))
+        target, mask = (
+            np.ascontiguousarray(np.flip(inner(x, margin), flips)) for x in (target, mask)
+        )
         return Sample(
             image_lr=np.ascontiguousarray(image_lr),
             image_hr=image_hr,
-            target=np.ascontiguousarray(np.flip(inner(target, margin), flips)),
+            target=target,
             guidance=None if self.guide is None else self.guide(image_hr),
+            mask=mask if self.two_labels else None,
             name=case.name,
         )
 
@@ -237,6 +250,7 @@ class PairDataset(Dataset[Sample]):
             if self.settings.degrade == "real":
                 lr_case = None if self.lr_cases is None else self.lr_cases[index]
                 make_pair(case, self.scale, self.settings, lr_case)
+            self.two_labels = self.two_labels and case.truth is not None
             sides.append(case.geometry.shape)
         return tuple(max(side) for side in zip(*sides, strict=True))
 
@@ -273,17 +287,23 @@ class PairDataset(Dataset[Sample]):
 
     def _window(
         self, case: Case, start: Sequence[int], size: Sequence[int], warp: Warp | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Image and target of a window, as new arrays."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Image, target and (or no maps) binary masks of a window, as new arrays."""
         start, sides = _widened(start, size, warp)
         image = cut(case.image, start, sides, repeat_edge=True)
         labels = cut(labels_of(case, self.settings), start, sides, repeat_edge=False)
         target = maps_of(labels, self.settings, self.foreground)
-        if warp is None:
-            return image, target
-        maps = warped(np.concatenate([image, target]), warp, size)
-        image, target = maps[: len(image)], maps[len(image) :]
-        return image, hardened(target) if self.settings.target == "hard" else target
+        mask = np.empty((0, *image.shape[1:]), np.float32)
+        if self.two_labels and case.truth is not None:
+            truth = cut(case.truth, start, sides, repeat_edge=False)
+            mask = class_maps(truth, self.foreground)
+        if warp is not None:
+            counts = np.cumsum([len(image), len(target)])
+            moved = warped(np.concatenate([image, target, mask]), warp, size)
+            image, target, mask = np.split(moved, counts)
+            mask = hardened(mask) if len(mask) else mask
+            target = hardened(target) if self.settings.target == "hard" else target
+        return image, target, mask
 
     def _real_lr(
         self, lr_case: Case, start: Sequence[int], warp: Warp | None

@@ -73,10 +73,12 @@ def resized(
     if guide is not None and batch.guidance is not None:
         cuts = [guide(image.numpy()) for image in image_hr]
         guidance = torch.from_numpy(np.stack([cut for cut in cuts if cut is not None]))
+    target, mask = batch.target, batch.mask
     return Batch(
         image_lr=resize(batch.image_lr, lr),
         image_hr=image_hr,
-        target=resize(batch.target, hr),
+        target=resize(target, hr) if target.numel() else target.new_empty((*target.shape[:2], *hr)),
         guidance=guidance,
+        mask=None if mask is None else (resize(mask, hr) >= 0.5).float(),
         names=batch.names,
     )

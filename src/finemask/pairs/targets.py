@@ -16,6 +16,7 @@ from finemask.preparation import class_maps, subject
 from finemask.recipe import PairSettings
 
 FIELDS = {"hard": "truth", "soft": "soft", "readers": "readers"}
+"""Where a case holds the labels of a target; ``none`` asks for none."""
 
 
 def target_of(case: Case, settings: PairSettings, foreground: int) -> Float[ndarray, " f *s"]:
@@ -23,7 +24,7 @@ def target_of(case: Case, settings: PairSettings, foreground: int) -> Float[ndar
 
     ``hard``: 1 where the truth has the label. ``soft``: the case's Soft Masks.
     ``readers``: the share of the readers who gave the label; a reader who
-    marked nothing counts.
+    marked nothing counts. ``none``: no maps.
 
     Raises:
         DataError: When the case has no such labels, or other classes than the task.
@@ -40,12 +41,25 @@ def target_of(case: Case, settings: PairSettings, foreground: int) -> Float[ndar
     return maps_of(labels_of(case, settings), settings, foreground)
 
 
+def truth_of(case: Case, settings: PairSettings, foreground: int) -> Bool[ndarray, " f *s"]:
+    """The masks that a network's answer is scored against while it learns.
+
+    They are its target cut at 0.5; where that is a soft mask of a case that has a binary mask
+    too, the latter, since some ways to soften widen a lesion.
+    """
+    if settings.target == "soft" and case.truth is not None:
+        return class_maps(case.truth, foreground) >= 0.5
+    return target_of(case, settings, foreground) >= 0.5
+
+
 def labels_of(case: Case, settings: PairSettings) -> NDArray[Any]:
-    """The array of a case that its target is made of.
+    """The array of a case that its target is made of; an empty one where there is no target.
 
     Raises:
         DataError: When the case does not have it.
     """
+    if settings.target == "none":
+        return np.empty((0, *case.geometry.shape), np.float32)
     field = FIELDS[settings.target]
     labels: NDArray[Any] | None = getattr(case, field)
     if labels is None:
@@ -66,6 +80,8 @@ def check_labels(case: Case, settings: PairSettings, foreground: int) -> None:
         DataError: When they are missing or of other classes.
     """
     labels = labels_of(case, settings)
+    if settings.target == "none":
+        return
     soft = settings.target == "soft"
     classes = len(labels) if soft else int(labels.max(initial=0))
     if classes > foreground or (soft and classes < foreground):
@@ -81,7 +97,7 @@ def maps_of(
     labels: NDArray[Any], settings: PairSettings, foreground: int
 ) -> Float[ndarray, " f *s"]:
     """The target made of labels or a window of them, as `target_of`."""
-    if settings.target == "soft":
+    if settings.target in ("soft", "none"):
         return np.asarray(labels, np.float32)
     if settings.target == "hard":
         return class_maps(labels, foreground)
@@ -94,7 +110,7 @@ def lesion_masks(
 ) -> Iterator[Bool[ndarray, " *s"]]:
     """Where each class lies, one class at a time: half a share or, where none is that sure, the
     largest share there is."""
-    for k in range(1, foreground + 1):
+    for k in range(1, foreground + 1 if settings.target != "none" else 1):
         if settings.target == "hard":
             yield np.asarray(labels == k)
             continue

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Panel", "curves", "distributions", "example_row", "overlay", "panel_picture",
-    "save_examples", "size_scatter", "to_svg",
+    "restored_row", "save_examples", "size_scatter", "to_svg",
 ]  # fmt: skip
 
 # Stands for "the colour of the text around it", which matplotlib has no word for.
@@ -82,6 +82,21 @@ def example_row(
     panels.append(outlines.zoomed(window))
     errors = replace(outlines, paint="errors", title="missed (blue), wrong (orange)")
     return (*panels, errors.zoomed(window))
+
+
+def restored_row(
+    image_lr: Float[ndarray, " c h w"],
+    image_hr: Float[ndarray, " c i j"],
+    sr: Float[ndarray, " c i j"],
+) -> tuple[Panel, ...]:
+    """What a network that restores images saw, what it made of it and what is true."""
+    rows, columns = image_lr.shape[-2:]
+    coarse = (image_hr.shape[-2] / rows, image_hr.shape[-1] / columns)
+    return (
+        Panel(to_picture(image_lr), spacing=coarse, title=f"input {rows} x {columns}"),
+        Panel(to_picture(sr), title="super-resolved"),
+        Panel(to_picture(image_hr), title="true"),
+    )
 
 
 def save_examples(

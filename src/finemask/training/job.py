@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import optim
@@ -22,7 +23,7 @@ from finemask.methods import Method
 from finemask.pairs.batches import PairDataset
 from finemask.pairs.cache import PreparedCases, fingerprint_files
 from finemask.pairs.degradation import Pair, make_pair
-from finemask.pairs.targets import target_of
+from finemask.pairs.targets import truth_of
 from finemask.preparation import for_lr
 from finemask.progress import Track
 from finemask.recipe import Recipe
@@ -100,6 +101,7 @@ def read_samples(job: Job, method: Method) -> PairDataset:
         stride=method.deploy().stride,
         lr_cases=prepared(job, job.split.train, lr=True) if real else None,
         normalise=recipe.prepare.by_image,
+        two_labels=method.two_labels,
     )
 
 
@@ -234,21 +236,20 @@ def restore(
 
 def draw(job: Job, method: Method, holdout: Sequence[Pair]) -> None:
     """Leave pictures: the curves of the log, and the first validation cases of the best weights."""
-    from finemask.report.figures import curves, example_row, save_examples
+    from finemask.report.figures import curves, example_row, restored_row, save_examples
 
     curves(job.out / "log.csv", job.out / "curves.png")
     best = load_run(job.out)
     rows = []
     for pair in holdout[:4]:
         probs, resolved = predict_pair(method, best.segmenter, pair)
-        rows.append(
-            example_row(
-                pair.lr.image,
-                pair.hr.image,
-                to_labels(target_of(pair.hr, job.recipe.pairs, job.recipe.task.foreground), 0.5),
-                to_labels(probs, best.threshold),
-                sr=resolved,
-            )
-        )
+        images = pair.lr.image, pair.hr.image
+        if probs is None:
+            assert resolved is not None
+            rows.append(restored_row(*images, resolved))
+            continue
+        truth = truth_of(pair.hr, job.recipe.pairs, job.recipe.task.foreground)
+        masks = to_labels(truth.astype(np.float32), 0.5), to_labels(probs, best.threshold)
+        rows.append(example_row(*images, *masks, sr=resolved))
     if rows:
         save_examples(rows, job.out / "examples.png")

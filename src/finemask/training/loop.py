@@ -25,7 +25,7 @@ from torch import Tensor, optim
 from finemask.datasets import Dataset, Split, find_split, load_dataset, make_split
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io.files import write_text
-from finemask.methods import Method, create
+from finemask.methods import Method, create, find_method
 from finemask.pairs.batches import Batch
 from finemask.pairs.degradation import Pair
 from finemask.progress import Track, silent
@@ -51,8 +51,9 @@ from finemask.training.processes import (
 )
 from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_factor, share_done
 from finemask.training.setup import (
+    check_metric,
     extended,
-    fill_encoder,
+    fill_from_files,
     make_batches,
     make_fabric,
     make_optimiser,
@@ -71,6 +72,7 @@ def train(
     settings: Sequence[str] = (),
     scale: Sequence[int] | None = None,
     encoder_weights: str | Path | None = None,
+    teacher: str | Path | None = None,
     split: str | Path | None = None,
     fold: tuple[int, int] | None = None,
     resume: bool = False,
@@ -91,6 +93,7 @@ def train(
         settings: ``key=value`` changes, applied last.
         scale: HR voxels for each LR voxel, one number or one an axis.
         encoder_weights: Public ImageNet file that the method's encoder starts from.
+        teacher: Super-resolution run that the method learns from.
         split: A ``splits.json``, or one of the data set's ``splits/`` by its name.
         fold: ``(k, n)``: fold ``k`` of ``n``, counted from 1.
         resume: Continue the run in ``out``; its recipe and split are kept.
@@ -111,22 +114,30 @@ def train(
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
     fingerprint = dataset.fingerprint()
     if resume:
-        if method or recipe or scale or encoder_weights or split or fold:
+        if method or recipe or scale or encoder_weights or teacher or split or fold:
             raise UsageError(out, "keeps its recipe and split when resumed", "leave them out")
         resolved = extended(Recipe.load(out / "recipe.toml"), settings)
         parts = Split.load(out / "splits.json")
         if parts.fingerprint != fingerprint:
             raise DataError(dataset.root, "is not what the run was trained on", "resume with that")
     else:
-        resolved = resolve_recipe(dataset, method, recipe, settings, scale, encoder_weights)
-        parts = find_split(dataset, split) if split else make_split(dataset, fold=fold)
+        resolved = resolve_recipe(
+            dataset, method, recipe, settings, scale, encoder_weights, teacher
+        )
+        labelled = find_method(resolved.method).needs_masks
+        parts = (
+            find_split(dataset, split)
+            if split
+            else make_split(dataset, fold=fold, labelled=labelled)
+        )
     if not parts.train:
         raise UsageError(dataset.root, "has no training cases in this split", "change the split")
     # Whatever can be wrong with the recipe or the machine is found before anything is written.
     trial = create(resolved)
     trial.equip()
+    check_metric(trial, resolved)
     if not resume:
-        fill_encoder(trial, resolved)
+        fill_from_files(trial, resolved)
     bound_in_steps(resolved.train, len(parts.train), devices)
     fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
@@ -174,7 +185,7 @@ def run_training(fabric: Fabric, job: Job) -> None:
     method = create(recipe).to(fabric.device)
     equipment = method.equip()
     if not (job.out / "checkpoints").exists():
-        equipment |= fill_encoder(method, recipe)
+        equipment |= fill_from_files(method, recipe)
     optimisers = {player: make_optimiser(method, player, settings) for player in method.players}
     averaged = copy.deepcopy(method) if settings.ema else method
     samples = read_samples(job, method)
@@ -201,7 +212,8 @@ def run_training(fabric: Fabric, job: Job) -> None:
             factor = learning_rate_factor(settings, at.step, share, at.plateau_drops)
             micro = [next(batches).to(fabric.device) for _ in range(settings.accumulate)]
             parts: dict[str, float] = {}
-            for player, optimiser in players.items():
+            for player in at.begin(method.turn(share)):
+                optimiser = players[player]
                 set_learning_rate(optimiser, settings.learning_rate * factor)
                 parts |= step_player(fabric, model, method, player, optimiser, micro, settings)
             at.step += 1

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader, Sampler
 from finemask.datasets import Dataset
 from finemask.errors import UsageError
 from finemask.io.files import sha256
-from finemask.methods import METHODS, Method, default_recipe
+from finemask.methods import METHODS, Method, default_recipe, find_method
 from finemask.nn.encoders.released import load_released
 from finemask.pairs.batches import Batch, PairDataset, collate
 from finemask.pairs.resizing import resized_batches
 from finemask.recipe import Recipe, Task, TrainSettings, find_recipe
 from finemask.strict import build, read_toml
 from finemask.training.processes import ignore_interrupts
+from finemask.training.teacher import Teacher, fill_teacher, read_teacher
 
 
 def resolve_recipe(
@@ -34,22 +35,24 @@ def resolve_recipe(
     settings: Sequence[str] = (),
     scale: Sequence[int] | None = None,
     encoder_weights: str | Path | None = None,
+    teacher: str | Path | None = None,
 ) -> Recipe:
     """The complete recipe: method's defaults, then the file, then the settings.
 
     The data set decides dimension, channels and classes. A file of weights is
-    named from the root, so that the recipe repeats the run from any folder.
+    named from the root, so that the recipe repeats the run from any folder. A
+    teacher decides what its own network needs, before anybody else is asked.
     """
     given: Mapping[str, Any] = {}
     if isinstance(recipe, Recipe):
         given = recipe.to_dict()
     elif recipe is not None:
         given = read_toml(find_recipe(recipe))
-    name = method or given.get("method") or "unet"
+    name, subject = method or given.get("method") or "unet", str(recipe or method or "unet")
+    told = _teacher_of(name, given, settings, teacher)
     known = {"dims": dataset.dims, "channels": dataset.channels, "classes": len(dataset.labels) + 1}
-    wanted = build(
-        Task, {"scale": (2,), **known, **given.get("task", {})}, f"{recipe or name}: task"
-    )
+    usual = told.recipe.task.scale if told else (2,)
+    wanted = build(Task, {"scale": usual, **known, **given.get("task", {})}, f"{subject}: task")
     for key, value in known.items():
         if getattr(wanted, key) != value:
             raise UsageError(
@@ -59,14 +62,31 @@ def resolve_recipe(
             )
     task = replace(wanted, scale=tuple(scale or wanted.scale), class_names=tuple(dataset.labels))
     base = default_recipe(name, task).to_dict()
+    if told:
+        base = told.applied_to(base)
     for section, values in given.items():
         if section in ("method", "task"):
             continue
         base[section] = {**base[section], **values} if section in base else values
-    resolved = Recipe.from_dict(base, str(recipe or name)).with_settings(settings)
+    resolved = Recipe.from_dict(base, subject).with_settings(settings)
     file = encoder_weights or resolved.train.encoder_weights
     absolute = str(Path(file).absolute()) if file else ""
-    return replace(resolved, train=replace(resolved.train, encoder_weights=absolute))
+    named = str(told.path) if told else ""
+    resolved = replace(
+        resolved, train=replace(resolved.train, encoder_weights=absolute, teacher=named)
+    )
+    if told:
+        told.check(resolved)
+    return resolved
+
+
+def _teacher_of(
+    name: str, given: Mapping[str, Any], settings: Sequence[str], teacher: str | Path | None
+) -> Teacher | None:
+    """The teacher that is named: as an option, in the settings or in the recipe."""
+    named = teacher or Recipe().with_settings(settings).train.teacher
+    named = named or given.get("train", {}).get("teacher", "")
+    return read_teacher(find_method(name), name, Path(named)) if named else None
 
 
 def extended(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -107,6 +127,37 @@ def make_fabric(recipe: Recipe, accelerator: str, devices: int) -> Fabric:
             f"cannot be had ({error})",
             "try --devices 1 --accelerator cpu",
         ) from error
+
+
+def check_metric(method: Method, recipe: Recipe) -> None:
+    """Refuse a validation metric of what the method does not make.
+
+    Raises:
+        UsageError: Naming one that it has.
+    """
+    metric = recipe.train.metric
+    if (metric != "psnr" and not method.needs_masks) or (
+        metric == "psnr" and not method.makes_image()
+    ):
+        made, other = ("mask", "psnr") if metric != "psnr" else ("super-resolved image", "dice")
+        raise UsageError(
+            "train.metric",
+            f"is {metric}, but {recipe.method} as configured makes no {made}",
+            f"set train.metric={other}",
+        )
+
+
+def fill_from_files(method: Method, recipe: Recipe) -> dict[str, str]:
+    """Start a fresh method from the files that its recipe names.
+
+    Returns:
+        The files and their checksums, for the run's record.
+
+    Raises:
+        UsageError: When the method takes no such file, or lacks a teacher that it needs.
+        DataError: When a file does not fit it.
+    """
+    return fill_encoder(method, recipe) | fill_teacher(method, recipe)
 
 
 def fill_encoder(method: Method, recipe: Recipe) -> dict[str, str]:

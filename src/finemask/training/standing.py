@@ -37,13 +37,21 @@ class Standing:
     skipped_steps: int = 0
     bad_steps_in_a_row: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    summed: int = 0
+    summed: dict[str, int] = field(default_factory=dict)
     over: bool = False
     loss: float | None = None
     window: list[int] = field(default_factory=list)
     lr_spacing_mm: list[list[float]] = field(default_factory=list)
     equipment: dict[str, str] = field(default_factory=dict)
     scaler: dict[str, float | int] = field(default_factory=dict)
+    turn: list[str] = field(default_factory=list)
+
+    def begin(self, players: Sequence[str]) -> Sequence[str]:
+        """Note whose turn it is; where others step than before, the best is chosen anew."""
+        if self.turn and self.turn != list(players):
+            self.best_score, self.validations_without_gain = None, 0
+        self.turn = list(players)
+        return players
 
     def add(
         self, parts: Mapping[str, float], settings: TrainSettings, out: Path, names: Sequence[str]
@@ -57,10 +65,10 @@ class Standing:
         norms = [value for name, value in parts.items() if name.startswith("gradient_norm")]
         if all(map(math.isfinite, norms)):
             self.bad_steps_in_a_row = 0
-            self.summed += 1
             self.loss = parts["loss"]
             for name, value in parts.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
+                self.summed[name] = self.summed.get(name, 0) + 1
             return
         self.skipped_steps += 1
         self.bad_steps_in_a_row += 1
@@ -74,7 +82,7 @@ class Standing:
 
     def mean(self, name: str) -> float:
         """Mean of a loss part since the last row of the log."""
-        return self.sums.get(name, math.nan) / max(1, self.summed)
+        return self.sums.get(name, math.nan) / self.summed.get(name, 1)
 
     def label(self) -> str:
         """What a progress bar says."""
@@ -105,5 +113,5 @@ class Standing:
             row |= {"val_score": f"{result.score:.6f}", "val_threshold": result.threshold}
             if result.psnr_db is not None:
                 row["val_psnr_db"] = f"{result.psnr_db:.4f}"
-        self.sums, self.summed = {}, 0
+        self.sums, self.summed = {}, {}
         return row

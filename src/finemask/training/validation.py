@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,7 +17,7 @@ from finemask.inference.torch_backend import resolving, segmenting
 from finemask.methods import Method, Segmenter
 from finemask.metrics import psnr
 from finemask.pairs.degradation import Pair
-from finemask.pairs.targets import target_of
+from finemask.pairs.targets import truth_of
 from finemask.recipe import Recipe
 
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
@@ -61,31 +62,39 @@ def validate(
     if not pairs:
         return Validation(score=math.nan, threshold=0.5)
     curves, psnrs = [], []
+    metric = recipe.train.metric
     for pair in pairs:
         probs, resolved = predict_pair(method, segmenter, pair)
-        truth = target_of(pair.hr, recipe.pairs, recipe.task.foreground) >= 0.5
-        curves.append([score_curve(probs, truth, m) for m in ("dice", recipe.train.metric)])
+        if probs is not None:
+            truth = truth_of(pair.hr, recipe.pairs, recipe.task.foreground)
+            curves.append([score_curve(probs, truth, m) for m in ("dice", metric) if m in _SCORES])
         if resolved is not None:
             hr = pair.hr.image
             psnrs.append(psnr(resolved, hr, data_range=float(np.ptp(hr))))
-    dice, mean = np.mean(curves, axis=0)
+    psnr_db = float(np.mean(psnrs)) if psnrs else None
+    if not curves:
+        assert psnr_db is not None
+        return Validation(psnr_db, threshold=0.5, psnr_db=psnr_db, cases=len(pairs))
+    dice, *others = np.mean(curves, axis=0)
     best = max(range(len(dice)), key=lambda t: (dice[t], -abs(THRESHOLDS[t] - 0.5)))
     single = recipe.task.foreground == 1
     return Validation(
-        score=float(mean[best]),
+        score=float(others[0][best]) if others else cast(float, psnr_db),
         threshold=float(THRESHOLDS[best]) if single else 0.5,
-        psnr_db=float(np.mean(psnrs)) if psnrs else None,
+        psnr_db=psnr_db,
         cases=len(pairs),
     )
 
 
 def predict_pair(
     method: Method, segmenter: Segmenter, pair: Pair
-) -> tuple[Float[ndarray, " f *s"], Float[ndarray, " c *s"] | None]:
-    """Probabilities on the HR grid and, from methods that make one, the super-resolved image."""
+) -> tuple[Float[ndarray, " f *s"] | None, Float[ndarray, " c *s"] | None]:
+    """Probabilities on the HR grid and the super-resolved image, from methods that make them."""
     machine = Machine(str(next(segmenter.parameters()).device))
-    guidance = method.guide(pair.hr.image)
-    probs = run_whole(segmenting(segmenter, machine), pair.lr.image, guidance)
+    probs = None
+    if method.needs_masks:
+        guidance = method.guide(pair.hr.image)
+        probs = run_whole(segmenting(segmenter, machine), pair.lr.image, guidance)
     if not method.makes_image():
         return probs, None
     network = resolving(method, machine, segmenter.stride, segmenter.window)
