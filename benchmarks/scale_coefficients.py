@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--discs", type=int, default=200)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--run", type=Path, nargs="*", default=[])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it runs")
@@ -216,9 +217,9 @@ def main() -> None:
             summarise(str(run), list(cases(load_run(run), arguments.data))) for run in arguments.run
         ]
     else:
-        for name, config in VARIANTS.items():
+        for name in arguments.only:
             for seed in range(seeds):
-                segmenter = trained(seed, steps, config)
+                segmenter = trained(seed, steps, VARIANTS[name])
                 rows.append(summarise(f"{name}, seed {seed}", list(discs(segmenter, count))))
                 print("done:", *rows[-1], flush=True)
     print(f"{machine()}\n")

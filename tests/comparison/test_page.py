@@ -59,6 +59,9 @@ def test_the_page_says_it_in_words_first_and_needs_nothing(
     assert "<b>50" not in page
     assert "&lt;b&gt;50 %" in page
     assert "their &lt;net&gt; (quoted)" in page
+    head = re.findall(r'<th[^>]*scope="col">([^<]*)', page)
+    assert head[:3] == ["Method", "Dice", "Gain in Dice"]  # seen without scrolling
+    assert re.search(r'0\.91</td><td class="num">quoted<span class="ci">Paper 2020', page)
     assert "cannot be compared with the others" in page
     assert "&lt;fell&gt; over" in page
     assert "different versions" not in page

@@ -98,24 +98,26 @@ def _verdict(results: Results) -> list[str]:
 
 
 def _ranking(results: Results, quotes: Sequence[Mapping[str, str]]) -> list[str]:
-    metrics = shown_metrics(results)
+    first, *others = shown_metrics(results)
     content = []
     for label in results.labels:
         rows = [
             [
                 row,
-                *(_number(metric_entry(results, row, m, label)) for m in metrics),
+                _number(metric_entry(results, row, first, label)),
                 _gain(results, row, label),
+                *(_number(metric_entry(results, row, m, label)) for m in others),
             ]
             for row in ranked(results, label)
         ]
         rows += [
-            [f"{q['row']} (quoted)", *(q.get(m) or "" for m in metrics), q["source"]]
+            [f"{q['row']} (quoted)", q.get(first) or "", html.number("quoted", q["source"]),
+             *(q.get(m) or "" for m in others)]
             for q in quotes
             if q.get("class") in (None, "", label)
-        ]
-        header = ["Method", *(name_of(m, results.unit) for m in metrics),
-                  f"Gain in {headline_name(results)}"]  # fmt: skip
+        ]  # fmt: skip
+        header = ["Method", name_of(first, results.unit), f"Gain in {headline_name(results)}",
+                  *(name_of(m, results.unit) for m in others)]  # fmt: skip
         table = html.table(header, rows, large=True)
         values = {
             row.label: {"overall": _difference(results.entry(row.label, results.headline, label))}
@@ -213,12 +215,8 @@ def _by_size(results: Results) -> list[str]:
             for row, found in entries.items()
         }
         first = entries[results.reference]
-        header = ["Lesion", "Cases", *(r.label for r in results.rows)]
-        rows = [
-            [names[n], str(_cases_of(first[n])),
-             *(_with_gain(entries[r.label][n]) for r in results.rows)]
-            for n in names
-        ]  # fmt: skip
+        header = ["Method", *(f"{names[n]} ({_cases_of(first[n])} cases)" for n in names)]
+        rows = [[row, *(_with_gain(found[n]) for n in names)] for row, found in entries.items()]
         figure = html.vector(
             to_svg(by_group(shown, label=headline_name(results),
                             unit_range=in_unit_range(metric))),

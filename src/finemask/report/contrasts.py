@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 WIDTH = 10.2
 """Inches; pages are drawn for this."""
+MARKERS = "os^Dv"
+IN_A_ROW = 5
+"""Names in a row of a legend."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Interval:
 def colour_of(number: int) -> str:
     """The colour of the ``number``-th method, the same in every figure."""
     return PALETTE[number % len(PALETTE)]
+
+
+def marker_of(number: int) -> str:
+    """Tells methods apart that share a colour, once there are more of them than colours."""
+    return MARKERS[number // len(PALETTE) % len(MARKERS)]
 
 
 def gains(
@@ -94,13 +102,14 @@ def by_group(
         unit_range: Whether values lie in [0, 1].
     """
     groups = list(dict.fromkeys(g for found in values.values() for g in found))
-    figure = blank_figure(WIDTH, 3.4)
+    figure = blank_figure(WIDTH, 3.2 + 0.2 * math.ceil(len(values) / IN_A_ROW))
     axes = figure.subplots()
     step = min(0.16, 0.72 / max(1, len(values)))
     for number, (method, found) in enumerate(values.items()):
         at = np.arange(len(groups)) + (number - (len(values) - 1) / 2) * step
         shown = [found.get(g, Interval(math.nan)) for g in groups]
-        axes.plot(at, [i.mean for i in shown], "o", color=colour_of(number), ms=5.5, label=method)
+        axes.plot(at, [i.mean for i in shown], marker_of(number), color=colour_of(number), ms=5.5,
+                  label=method)  # fmt: skip
         for x, i in zip(at, shown, strict=True):
             axes.plot([x, x], [i.low, i.high], color=colour_of(number), lw=1.6)
     axes.set_xticks(range(len(groups)), groups)
@@ -110,7 +119,7 @@ def by_group(
         axes.set_ylim(-0.02, 1.02)
     tidy(axes)
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
-    axes.legend(fontsize=8.5, frameon=False, labelcolor=INK, ncols=min(6, len(values)),
+    axes.legend(fontsize=8.5, frameon=False, labelcolor=INK, ncols=min(IN_A_ROW, len(values)),
                 loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2,
                 handletextpad=0.2)  # fmt: skip
     figure.tight_layout()
@@ -129,7 +138,7 @@ def paired_cases(
     """
     columns = min(4, max(2, len(values)))
     lines = math.ceil(len(values) / columns)
-    figure = blank_figure(WIDTH * columns / 4, lines * 2.75)
+    figure = blank_figure(WIDTH * columns / 4, lines * 2.9)
     grid = figure.subplots(lines, columns, squeeze=False)
     numbers = [v for pair in values.values() for side in pair for v in side if math.isfinite(v)]
     low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
@@ -140,7 +149,7 @@ def paired_cases(
         axes.plot([low, high], [low, high], color=INK, lw=0.7, alpha=0.5)
         axes.scatter(x, y, s=14, color=colour_of(number + 1), alpha=0.7, lw=0)
         above = sum(b > a for a, b in zip(x, y, strict=True))
-        axes.set_title(f"{method}: above in {above} of {len(x)}", fontsize=9, color=INK, loc="left")
+        axes.set_title(f"{method}\nabove in {above} of {len(x)}", fontsize=9, color=INK, loc="left")
         axes.set(xlim=(low - edge, high + edge), ylim=(low - edge, high + edge), aspect="equal")
         axes.set_xlabel(f"{label}, {reference}", fontsize=8.5)
         tidy(axes)
@@ -158,23 +167,27 @@ def cost_against_quality(
         quality: By method.
         label: Of the vertical axis.
     """
-    figure = blank_figure(WIDTH, 3.3)
+    legend = 0.22 * math.ceil(len(quality) / IN_A_ROW)
+    figure = blank_figure(WIDTH, 3.0 + legend)
     for axes, (name, by_method) in zip(
         figure.subplots(1, len(costs), squeeze=False, sharey=True)[0], costs.items(), strict=True
     ):
         for number, (method, found) in enumerate(quality.items()):
             x = by_method.get(method, math.nan)
             axes.plot([x, x], [found.low, found.high], color=colour_of(number), lw=1.6)
-            axes.plot([x], [found.mean], "o", color=colour_of(number), ms=6, label=method)
+            axes.plot([x], [found.mean], marker_of(number), color=colour_of(number), ms=6,
+                      label=method)  # fmt: skip
         _log_axis(axes, [v for v in by_method.values() if v > 0])
         axes.set_xlabel(name, fontsize=9)
         tidy(axes)
         axes.grid(color=INK, alpha=0.12, lw=0.6)
     axes = figure.axes[0]
     axes.set_ylabel(label, fontsize=9)
-    figure.legend(*axes.get_legend_handles_labels(), fontsize=8.5, frameon=False, labelcolor=INK,
-                  ncols=min(6, len(quality)), loc="upper left", handletextpad=0.2)  # fmt: skip
-    figure.tight_layout(rect=(0, 0, 1, 0.93 - 0.05 * ((len(quality) - 1) // 6)), w_pad=2)
+    figure.legend(
+        *axes.get_legend_handles_labels(), fontsize=8.5, frameon=False, labelcolor=INK,
+        ncols=min(IN_A_ROW, len(quality)), loc="upper left", handletextpad=0.2,
+    )  # fmt: skip
+    figure.tight_layout(rect=(0, 0, 1, 1 - legend / (3.0 + legend)), w_pad=2)
     return figure
 
 

@@ -36,7 +36,7 @@ tbody th { color: var(--ink); font-size: inherit; }
 td:last-child, th:last-child { padding-right: 0; }
 .ci { color: var(--soft); font-size: 12.5px; display: block; line-height: 1.3; }
 .big td.num { font-size: 17px; }
-.small { font-size: 13px; } .small th { font-size: 12px; }
+.small { font-size: 13px; white-space: nowrap; } .small th { font-size: 12px; }
 .small th, .small td { padding: 5px 14px 5px 0; }
 figure { margin: 14px 0 22px; }
 figure svg, figure img { display: block; max-width: 100%; height: auto; }
