@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finemask.errors import FinemaskError, is_out_of_memory
-from finemask.options import read_bytes, read_edges, read_fold, read_numbers
+from finemask.options import read_bytes, read_edges, read_numbers, read_share
 
 if TYPE_CHECKING:
     from finemask.progress import Track
@@ -71,6 +72,10 @@ Scale = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last call stopped.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Do every N-th case from the I-th on; others do the rest."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -239,6 +244,7 @@ def soften(
     ] = 0,
     trimaps: Annotated[bool, typer.Option("--trimap", help="Write the trimaps too.")] = False,
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    shard: Shard = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -259,16 +265,14 @@ def soften(
         crop=crop,
         trimaps=trimaps,
         jobs=jobs,
+        shard=read_share("--shard", shard, least=1),
         resume=resume,
         overwrite=overwrite,
         progress=_progress(),
     )
-    for failure in made.outcome.failures[:MOST_LINES]:
-        _complain(failure)
-    if (more := len(made.outcome.failures) - MOST_LINES) > 0:
-        print(f"error: {source}: and {more} more; see failures.csv in {out}", file=sys.stderr)
+    _complain_of(made.outcome.failures, out)
     print(made.text())
-    if made.rows:
+    if made.rows and shard is None:
         print(
             f"look at: {out / 'contact_sheet_001.png'}\n"
             f"next: finemask train {out} --set pairs.target=soft --out RUN"
@@ -332,7 +336,7 @@ def train(
         encoder_weights=encoder_weights,
         teacher=teacher,
         split=split,
-        fold=read_fold(fold),
+        fold=read_share("--fold", fold),
         resume=resume,
         overwrite=overwrite,
         devices=devices,
@@ -372,6 +376,7 @@ def predict(
     threshold: Annotated[float | None, typer.Option(help="Instead of the run's own.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="For example 4GB.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    shard: Shard = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -393,12 +398,12 @@ def predict(
         threshold=threshold,
         max_memory_bytes=memory,
         device=device,
+        shard=read_share("--shard", shard, least=1),
         resume=resume,
         overwrite=overwrite,
         progress=_progress(),
     )
-    for failure in outcome.failures:
-        _complain(failure)
+    _complain_of(outcome.failures, out)
     print(f"{outcome.text()}\nmasks: {out}")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
@@ -456,11 +461,8 @@ def evaluate(
         overwrite=overwrite,
         progress=_progress(),
     )
-    for failure in evaluation.failures[:MOST_LINES]:
-        _complain(failure.error)
-    if (more := len(evaluation.failures) - MOST_LINES) > 0:
-        print(f"error: {pred}: and {more} more; see failures.csv, or score one part by --split RUN",
-              file=sys.stderr)  # fmt: skip
+    scored_less = "see failures.csv, or score one part by --split RUN"
+    _complain_of([failure.error for failure in evaluation.failures], out, scored_less)
     print(f"{evaluation.text()}\nreport: {out / 'report.html'}")
     if evaluation.exit_code:
         raise typer.Exit(evaluation.exit_code)
@@ -608,6 +610,16 @@ def _failed(error: BaseException, message: str, code: int) -> int:
 
 def _complain(error: FinemaskError) -> None:
     print(f"error: {error}", file=sys.stderr)
+
+
+def _complain_of(
+    failures: Sequence[FinemaskError], out: Path, advice: str = "see failures.csv"
+) -> None:
+    """The first failed cases, a line each; files name them all."""
+    for failure in failures[:MOST_LINES]:
+        _complain(failure)
+    if (more := len(failures) - MOST_LINES) > 0:
+        print(f"error: {out}: {more} more cases failed; {advice}", file=sys.stderr)
 
 
 def _print_warnings_in_one_line() -> None:

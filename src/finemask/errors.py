@@ -29,6 +29,10 @@ class DataError(FinemaskError):
     """An input file or data set that cannot be used as it is."""
 
 
+class OutputError(DataError):
+    """An output that cannot be written for a reason that the next one meets, too: a full disk."""
+
+
 class UsageError(FinemaskError):
     """A command, option or setting that makes no sense."""
 

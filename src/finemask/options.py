@@ -23,16 +23,21 @@ def read_edges(text: str | None) -> tuple[float, ...]:
         raise UsageError("--size-edges", f"is {text!r}", "write numbers, e.g. 4,10") from error
 
 
-def read_fold(text: str | None) -> tuple[int, int] | None:
-    """``2/5`` as the second of five folds."""
+def read_share(option: str, text: str | None, least: int = 2) -> tuple[int, int] | None:
+    """``2/5`` as the second of five folds or shards.
+
+    Example:
+        >>> read_share("--fold", "2/5")
+        (2, 5)
+    """
     if text is None:
         return None
     try:
         k, n = (int(part) for part in text.split("/"))
     except ValueError as error:
-        raise UsageError("--fold", f"is {text!r}", "write K/N, e.g. 1/5") from error
-    if not 1 <= k <= n or n < 2:
-        raise UsageError("--fold", f"is {text!r}", "K runs from 1 to N, and N is at least 2")
+        raise UsageError(option, f"is {text!r}", "write K/N, e.g. 1/5") from error
+    if not 1 <= k <= n or n < least:
+        raise UsageError(option, f"is {text!r}", f"K runs from 1 to N, and N is at least {least}")
     return k, n
 
 

@@ -92,6 +92,24 @@ def test_a_2d_set_of_each_kind_trains_at_once(lesions: Path, tmp_path: Path, ori
     assert run.meta["step"] in (1, 2)
 
 
+def test_shards_do_every_image_once_and_a_last_call_writes_the_tables(
+    lesions: Path, tmp_path: Path
+) -> None:
+    soften(lesions, tmp_path / "whole", "mask")
+    out = tmp_path / "shared"
+    parts = [soften(lesions, out, "mask", shard=(i, 3)) for i in (1, 2, 3)]
+    assert [p.outcome.done for p in parts] == [2, 1, 1]
+    assert not (out / "manifest.csv").exists()
+    with pytest.raises(UsageError, match="exists already"):
+        soften(lesions, out, "mask", shard=(2, 3))
+    made = soften(lesions, out, "mask", resume=True)
+    assert (made.outcome.done, made.outcome.skipped) == (0, 4)
+    assert files(out) == files(tmp_path / "whole")
+    assert (out / "manifest.csv").read_text() == (tmp_path / "whole/manifest.csv").read_text()
+    assert {p.name for p in out.iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
+    assert soften(lesions, out, "mask", resume=True).outcome.skipped == 4
+
+
 def test_an_image_that_does_not_change_is_copied_not_linked(lesions: Path, tmp_path: Path) -> None:
     soften(lesions, tmp_path / "soft", "mask")
     for image in (tmp_path / "soft" / "images").iterdir():

@@ -63,7 +63,7 @@ def test_bad_marks_are_lines_and_code_1_then_3(
     code, said, complained = call(capsys, monkeypatch, *words, "--overwrite")
     assert code == 3
     assert complained.count("\n") == 11
-    assert "and 2 more; see failures.csv" in complained
+    assert "soft: 2 more cases failed; see failures.csv" in complained
     assert "look at" not in said
 
 

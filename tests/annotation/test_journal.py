@@ -93,7 +93,7 @@ def test_what_is_left_of_an_earlier_way_goes(tmp_path: Path) -> None:
     assert not output.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]\n", '{"kind": "diary"}\n', "dear\n"])
+@pytest.mark.parametrize("text", ["[]\n", '{"kind": "diary"}\n', "dear\n"])
 def test_a_foreign_file_is_no_journal(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UsageError, match="is no journal"):

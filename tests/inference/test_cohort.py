@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from finemask.case import Case
 from finemask.datasets import Split
-from finemask.errors import DataError, UsageError
+from finemask.errors import DataError, OutputError, UsageError
 from finemask.geometry import Geometry
 from finemask.inference.cohort import Prediction, predict, predict_case
 from finemask.inference.torch_backend import weights_sha256
@@ -343,6 +345,67 @@ def test_resume_sees_another_lr_image_and_another_spacing(tmp_path: Path) -> Non
     table.write_text(lines.format(0.7))
     assert outcome_of_resuming(run, table, out, mode="matched") == (1, 0)
     assert outcome_of_resuming(run, table, out, mode="matched") == (0, 1)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 20])
+def test_shards_do_every_case_once_and_the_same(tmp_path: Path, shards: int) -> None:
+    """In one folder, with a faulty case; a last call without shards makes one manifest."""
+    source, run = make_pictures(tmp_path / "in", "abcdefgh"), make_run()
+    (source / "c.png").write_bytes(b"no picture")
+    predict(run, source, tmp_path / "whole")
+    out = tmp_path / "shared"
+    parts = [predict(run, source, out, shard=(i, shards)) for i in range(1, shards + 1)]
+    assert sum(p.done for p in parts) == 7
+    assert sum(p.failed for p in parts) == 1
+    merged = predict(run, source, out, resume=True)
+    assert (merged.done, merged.failed, merged.skipped) == (0, 1, 7)
+    for name in ("whole", "shared"):
+        names = {p.name for p in (tmp_path / name).iterdir() if "of" not in p.name}
+        assert names == {*(f"{n}.png" for n in "abdefgh"), "manifest.json", "failures.csv"}
+    for path in (tmp_path / "whole").glob("*.png"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    whole, shared = (
+        json.loads((tmp_path / name / "manifest.json").read_text())["cases"]
+        for name in ("whole", "shared")
+    )
+    for entry in (*whole.values(), *shared.values()):
+        entry.pop("seconds", None)
+    assert whole == shared
+
+
+def test_what_is_written_can_be_found_by_its_case_however_long_that_is(tmp_path: Path) -> None:
+    """A thousand cases cost a thousand lines, not a thousand manifests."""
+    source, run, written = make_pictures(tmp_path / "in", "abcd"), make_run(), list[str]()
+
+    def track(items: Any, *_: Any) -> Any:
+        journal = tmp_path / "out" / "manifest.jsonl"
+        yield from (written.append(journal.read_text()) or item for item in items)
+
+    predict(run, source, tmp_path / "out", progress=track)
+    assert [text.count("\n") for text in written] == [1, 2, 3, 4]
+
+
+@pytest.mark.fault("F63")
+@pytest.mark.parametrize("done", [0, 2])
+def test_a_full_disk_ends_the_call_in_one_line_and_resume_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    source, run, out = make_pictures(tmp_path / "in", "abcd"), make_run(), tmp_path / "out"
+    real, count = os.fsync, iter(range(1, 100))
+
+    def full(file: int) -> None:
+        if next(count) > 2 * done:  # each mask and its folder
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("finemask.io.files.os.fsync", full)
+        with pytest.raises(OutputError, match=f"No space left.*{done} cases are done.*--resume"):
+            predict(run, source, out)
+    assert sorted(p.name for p in out.iterdir()) == [*["a.png", "b.png"][:done], "manifest.jsonl"]
+    outcome = predict(run, source, out, resume=True)
+    assert (outcome.done, outcome.skipped) == (4 - done, done)
+    assert sorted(p.name for p in out.iterdir())[-1] == "manifest.json"
 
 
 def test_what_finemask_wrote_is_no_input(tmp_path: Path) -> None:

@@ -76,7 +76,11 @@ def test_a_foreign_manifest_is_left_alone(tmp_path: Path, text: str) -> None:
 
 def test_the_manifest_is_json_with_the_version(tmp_path: Path) -> None:
     source, mask = make_files(tmp_path)
-    Ledger(mask.parent, MADE_BY).record_done(source, [mask], 1.5)
+    ledger = Ledger(mask.parent, MADE_BY)
+    ledger.record_done(source, [mask], 1.5)
+    assert [p.name for p in mask.parent.iterdir() if "manifest" in p.name] == ["manifest.jsonl"]
+    ledger.close()
+    assert [p.name for p in mask.parent.iterdir() if "manifest" in p.name] == ["manifest.json"]
     value = json.loads((mask.parent / "manifest.json").read_text())
     assert set(value) == {"finemask", "cases"}
     assert value["cases"]["a"]["seconds"] == 1.5
@@ -88,6 +92,7 @@ def test_no_file_names_a_home(tmp_path: Path) -> None:
     ledger = Ledger(mask.parent, MADE_BY)
     second = Path("/home/me/masks/b.png")
     ledger.record_failure(source, DataError(source.path, f"differs from {second}", "redo it"))
+    ledger.close()
     told = "a.nii: differs from b.png; redo it"
     assert json.loads(ledger.path.read_text())["cases"]["a"]["error"] == told
     text = (mask.parent / "failures.csv").read_text()
@@ -100,3 +105,44 @@ def test_no_file_names_a_home(tmp_path: Path) -> None:
 )
 def test_exit_codes(done: int, failed: int, skipped: int, code: int) -> None:
     assert Outcome(done, failed, skipped).exit_code == code
+
+
+def entries(folder: Path, name: str = "manifest.json") -> dict[str, str]:
+    return {n: c["status"] for n, c in json.loads((folder / name).read_text())["cases"].items()}
+
+
+def test_what_a_stopped_call_did_is_known_from_its_journal(tmp_path: Path) -> None:
+    """A killed process leaves the journal, at worst with half a line at its end."""
+    source, mask = make_files(tmp_path)
+    Ledger(mask.parent, MADE_BY).record_done(source, [mask], 1.5)
+    with open(mask.parent / "manifest.jsonl", "a") as file:
+        file.write('{"case": "b", "stat')
+    again = Ledger(mask.parent, MADE_BY)
+    assert again.is_done(source, [mask])
+    again.record_failure(replace(source, name="b"), DataError("b", "is empty", "copy it"))
+    again.close()
+    assert entries(mask.parent) == {"a": "done", "b": "failed"}
+
+
+def test_a_journal_without_a_line_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").touch()
+    Ledger(tmp_path, MADE_BY).close()
+    assert entries(tmp_path) == {}
+
+
+def test_shards_keep_their_own_files_and_a_whole_call_merges_them(tmp_path: Path) -> None:
+    source, mask = make_files(tmp_path)
+    first, second = (Ledger(mask.parent, MADE_BY, (i, 2)) for i in (1, 2))
+    first.record_done(source, [mask], 1.5)
+    second.record_failure(replace(source, name="b"), DataError("b", "is empty", "copy it"))
+    first.close()
+    second.close()
+    assert entries(mask.parent, "manifest_1of2.json") == {"a": "done"}
+    assert entries(mask.parent, "manifest_2of2.json") == {"b": "failed"}
+    assert (mask.parent / "failures_2of2.csv").exists()
+    assert Ledger(mask.parent, MADE_BY, (2, 3)).is_done(source, [mask])
+    whole = Ledger(mask.parent, MADE_BY)
+    assert whole.is_done(source, [mask])
+    whole.close()
+    assert entries(mask.parent) == {"a": "done", "b": "failed"}
+    assert [p.name for p in mask.parent.glob("manifest*")] == ["manifest.json"]

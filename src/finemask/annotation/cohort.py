@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, cast
 
 from finemask import __version__
-from finemask.annotation.journal import FILE, Journal
+from finemask.annotation.journal import Journal, file_of, journals_in
 from finemask.annotation.parallel import Killed, run_tasks
 from finemask.annotation.plan import Origin, Plan, Task, plan_tasks
 from finemask.annotation.quality import Row
@@ -20,12 +20,12 @@ from finemask.annotation.sheet import write_pages
 from finemask.annotation.work import Report, Work
 from finemask.annotation.writing import Wanted
 from finemask.datasets.listing import inside
-from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.errors import DataError, FinemaskError, OutputError, UsageError
 from finemask.io import DataWarning, write_json, write_text
 from finemask.io.journal import fingerprint
-from finemask.io.outputs import check_writable, error_within, path_within
+from finemask.io.outputs import check_writable, error_within, path_within, shard_tag
 from finemask.io.tables import csv_table
-from finemask.outcome import Outcome
+from finemask.outcome import Outcome, shared_out, stopped
 from finemask.progress import Track, silent
 from finemask.softmask.matting import EPSILON, LEAST_EPSILON
 from finemask.softmask.softening import METHODS, Method, Softening
@@ -85,6 +85,7 @@ def soften(
     jobs: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
     progress: Track = silent,
 ) -> Softenings:
     """Make a data set of Soft Masks and of binary masks, which are the Soft Masks cut at 0.5.
@@ -110,6 +111,9 @@ def soften(
         jobs: Processes.
         resume: Leave out what is there, whole and made the same way.
         overwrite: Replace what an earlier call made.
+        shard: ``(i, n)``: only every ``n``-th image, from the ``i``-th on. Calls with one
+            ``n`` do each image once between them, in one folder; a last call with
+            ``resume`` and no shard writes the tables and contact sheets of all.
         progress: Tells the user how far it is.
 
     Raises:
@@ -127,15 +131,22 @@ def soften(
     settings = _settings(origin, method, scale, radius, epsilon, window)
     _check_options(origin, crop, jobs)
     plan = plan_tasks(source, origin, None if marks is None else Path(marks), label)
+    plan = replace(
+        plan,
+        tasks=shared_out(plan.tasks, shard),
+        problems=shared_out(plan.problems, shard),
+    )
     _check_scale(plan, settings.scale)
-    _check_out(out, source, reuse=resume or overwrite)
+    _check_out(out, source, reuse=resume or overwrite, shard=shard)
     wanted = Wanted(out.absolute(), plan.label, settings, trimaps, crop)
-    course = _Course(plan, Work(plan.root, wanted), Journal(out, keep=resume))
+    course = _Course(plan, Work(plan.root, wanted), Journal(out, resume, shard), shard)
     try:
         course.run(jobs, progress)
+        return course.finish(out)
+    except OutputError as error:
+        raise stopped(error, course.done + course.skipped) from error
     finally:
         course.journal.close()
-    return course.finish(out)
 
 
 @dataclass
@@ -145,7 +156,9 @@ class _Course:
     plan: Plan
     work: Work
     journal: Journal
+    shard: tuple[int, int] | None = None
     skipped: int = 0
+    done: int = 0
     failures: list[tuple[str, FinemaskError]] = field(default_factory=list)
 
     def run(self, jobs: int, progress: Track) -> None:
@@ -157,6 +170,10 @@ class _Course:
         for task, report in progress(results, "softening", len(left)):
             if isinstance(report, Killed):
                 report = Report(failures=[_killed(task)] * task.items)
+            for error in report.failures:
+                if isinstance(error, OutputError):
+                    raise error
+            self.done += task.items - len(report.failures)
             for message in report.warnings:
                 warnings.warn(message, DataWarning, stacklevel=2)
             self.failures += [(task.name, error) for error in report.failures]
@@ -183,7 +200,9 @@ class _Course:
         """Write the tables and the contact sheets."""
         lines = [self.journal.lines[task.name] for task in self.plan.tasks]
         rows = tuple(Row(**row) for line in lines for row in line["rows"])
-        if rows:
+        if self.shard is None:
+            self.journal.merge()
+        if rows and self.shard is None:
             cases = [[c[column] for column in MANIFEST] for line in lines for c in line["cases"]]
             write_text(out / "manifest.csv", csv_table(MANIFEST, cases), overwrite=True)
             table = csv_table(Row.columns(), [row.cells() for row in rows])
@@ -193,15 +212,14 @@ class _Course:
         order = {task.name: number for number, task in enumerate(self.plan.tasks)}
         failures = sorted(self.failures, key=lambda failure: order.get(failure[0], -1))
         errors = [error for _, error in failures]
+        failed = out / f"failures{shard_tag(self.shard)}.csv"
         if errors:
             told = [(name, *_told(self.plan.root, error)) for name, error in failures]
             table = csv_table(("case", "file", "error"), told)
-            write_text(out / "failures.csv", table, overwrite=True)
+            write_text(failed, table, overwrite=True)
         else:
-            (out / "failures.csv").unlink(missing_ok=True)
-        total = sum(task.items for task in self.plan.tasks) + len(self.plan.problems)
-        done = total - len(errors) - self.skipped
-        outcome = Outcome(done, len(errors), self.skipped, tuple(errors))
+            failed.unlink(missing_ok=True)
+        outcome = Outcome(self.done, len(errors), self.skipped, tuple(errors))
         return Softenings(out, outcome, rows, self.plan.notes)
 
     def _about(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -304,17 +322,19 @@ def _check_scale(plan: Plan, scale: Sequence[int]) -> None:
         )  # fmt: skip
 
 
-def _check_out(out: Path, source: Path, reuse: bool) -> None:
+def _check_out(out: Path, source: Path, reuse: bool, shard: tuple[int, int] | None) -> None:
     """Refuse to write into the input, or unasked into a folder that is in use."""
     if inside(source, out) or inside(out, source):
         raise UsageError(out, f"lies in {source}, or that in it", "choose another folder")
     check_writable(out)
     if out.is_dir() and any(out.iterdir()):
-        if not reuse:
+        # Other shards may be at work there; what this one did is not done again unasked.
+        beside_others = shard and journals_in(out) and not (out / file_of(shard)).exists()
+        if not reuse and not beside_others:
             raise UsageError(
                 out, "exists already", "choose another folder, or pass --overwrite or --resume"
             )
-        if not (out / FILE).is_file():
+        if not journals_in(out):
             raise UsageError(
                 out, "is no folder that finemask soften wrote", "choose another folder"
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,13 @@ from numpy.typing import NDArray
 
 from finemask.case import Case
 from finemask.datasets import Split
-from finemask.errors import DataError, FinemaskError, UsageError, is_out_of_memory
+from finemask.errors import (
+    DataError,
+    FinemaskError,
+    OutputError,
+    UsageError,
+    is_out_of_memory,
+)
 from finemask.inference.explanation import write_explanation
 from finemask.inference.inputs import Source, find_sources
 from finemask.inference.ledger import Ledger
@@ -29,7 +37,7 @@ from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
 from finemask.inference.wanted import DICOM_SEG, Wanted, check_options
 from finemask.io import write_image, write_labels, write_probs, write_segmentation
 from finemask.io.notices import warn
-from finemask.outcome import Outcome
+from finemask.outcome import Outcome, shared_out, stopped
 from finemask.progress import Track, silent
 
 __all__ = ["Outcome", "Prediction", "predict", "predict_case", "to_labels"]
@@ -50,6 +58,7 @@ def predict(
     threshold: float | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    shard: tuple[int, int] | None = None,
     max_memory_bytes: int | None = None,
     device: str = "auto",
     precision: str = "32-true",
@@ -79,6 +88,9 @@ def predict(
         overwrite: Replace what is there.
         resume: Leave out cases whose outputs are there, whole and made the same way; do
             the others.
+        shard: ``(i, n)``: only every ``n``-th case, from the ``i``-th on. Calls with one
+            ``n`` do each case once between them, at the same time and in one folder if you
+            like; a last call with ``resume`` and no shard makes one manifest of theirs.
         max_memory_bytes: Bound on the memory that one prediction adds.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -95,31 +107,49 @@ def predict(
     machine = Machine(run.find_device(device), precision, max_memory_bytes)
     wanted = check_options(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    sources = _of_part(find_sources(paths), run, part)
+    sources = shared_out(_of_part(find_sources(paths), run, part), shard)
     out = Path(out)
     _check_outputs(sources, out, wanted, replace=overwrite or resume)
-    ledger = Ledger(out, _made_by(run, wanted, machine))
+    ledger = Ledger(out, _made_by(run, wanted, machine), shard)
     failures: list[FinemaskError] = []
-    skipped = 0
-    for source in (progress or silent)(sources, "predicting", len(sources)):
-        files = wanted.files(out, source)
-        if resume and ledger.is_done(source, files):
-            skipped += 1
-            continue
-        start = time.monotonic()
-        try:
-            _write_case(run, source, out, wanted, machine)
-        except Exception as error:
-            # Whatever is there now is half a case, or was made by another model.
-            for file in files:
-                file.unlink(missing_ok=True)
-            failures.append(_explained(error, source))
-            ledger.record_failure(source, failures[-1])
-        else:
-            ledger.record_done(source, files, time.monotonic() - start)
-    ledger.close()
-    done = len(sources) - len(failures) - skipped
+    done = skipped = 0
+    try:
+        for source in (progress or silent)(sources, "predicting", len(sources)):
+            files = wanted.files(out, source)
+            if resume and ledger.is_done(source, files):
+                skipped += 1
+                continue
+            start = time.monotonic()
+            error = _attempt(partial(_write_case, run, source, out, wanted, machine), files)
+            if error is None:
+                ledger.record_done(source, files, time.monotonic() - start)
+                done += 1
+            else:
+                failures.append(_explained(error, source))
+                ledger.record_failure(source, failures[-1])
+        ledger.close()
+    except OutputError as error:  # the journal stays, for --resume
+        raise stopped(error, done + skipped) from error
     return Outcome(done, len(failures), skipped, tuple(failures))
+
+
+def _attempt(write: Callable[[], None], files: Sequence[Path]) -> Exception | None:
+    """Write a case, and tell why that was not possible.
+
+    Raises:
+        OutputError: When no other could be written, either.
+    """
+    try:
+        write()
+    except Exception as error:
+        # Whatever is there now is half a case, or was made by another model.
+        for file in files:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        if isinstance(error, OutputError):
+            raise
+        return error
+    return None
 
 
 def load_model(folder: str | Path) -> Model:

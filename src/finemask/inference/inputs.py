@@ -14,6 +14,7 @@ from finemask.datasets.dataset import Entry
 from finemask.datasets.load import list_cases
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io import check_name, read_case, stem
+from finemask.io.outputs import error_within, path_within
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Source:
     read_lr: Callable[[], Case | None] = lambda: None
     spacing_mm: tuple[float, ...] = ()
     sound: bool = True
+
+    def told(self, error: FinemaskError) -> tuple[str, str]:
+        """File and line of an error as a shared file may tell them."""
+        return path_within(self.root, self.path), error_within(self.root, error)
 
 
 def find_sources(inputs: Iterable[str | Path]) -> tuple[Source, ...]:
@@ -106,18 +111,24 @@ def _refuse_own_output(folder: Path) -> None:
         found = "is a run, which holds no image to predict"
     elif (folder / "summary.json").is_file() and (folder / "cases.csv").is_file():
         found = "is what finemask evaluate wrote, which holds no image to predict"
-    elif _is_prediction(folder / "manifest.json"):
+    elif _is_prediction(folder):
         found = "is what finemask predict wrote: masks, and no images"
     if found:
         raise UsageError(folder, found, "give an image, a folder of images or a data set")
 
 
-def _is_prediction(manifest: Path) -> bool:
-    try:
-        value = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(value, dict) and {"finemask", "cases"} <= set(value)
+def _is_prediction(folder: Path) -> bool:
+    """Whether a manifest, or the journal of a call that is at work or was stopped, says so."""
+    if any(folder.glob("manifest*.jsonl")):
+        return True
+    for manifest in folder.glob("manifest*.json"):
+        try:
+            value = json.loads(manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict) and {"finemask", "cases"} <= set(value):
+            return True
+    return False
 
 
 def _is_folder(subject: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finemask.errors import DataError
+from finemask.errors import DataError, OutputError
 
+HOPELESS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+)  # fmt: skip
+"""Reasons for which no further output can be written."""
 _BLOCK = 1 << 18
 _DRAFT = re.compile(r"\.finemask-[0-9a-f]{8}-.+", re.DOTALL)
 _ABANDONED_SECONDS = 24 * 3600
@@ -66,13 +71,19 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             raise DataError(target, error.what, error.fix) from error
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            target, f"cannot be written ({reason})", "check the folder, its rights and free space"
-        ) from error
+        raise unwritable(target, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def unwritable(target: Path, error: OSError) -> DataError:
+    """Why a file could not be written; told apart when no other can be, either."""
+    kind = OutputError if error.errno in HOPELESS else DataError
+    reason = error.strerror or str(error)
+    return kind(
+        target, f"cannot be written ({reason})", "check the folder, its rights and free space"
+    )
 
 
 def _sweep(folder: Path) -> None:

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from finemask import __version__
 from finemask.errors import UsageError
-from finemask.io.files import sha256
+from finemask.io.files import sha256, unwritable
 from finemask.io.outputs import path_within
 
 
@@ -46,15 +47,13 @@ class Journal:
 
     def __init__(self, path: Path, kind: str, needed: set[str], keep: bool) -> None:
         self.out, self.path = path.parent, path
-        self.lines: dict[str, dict[str, Any]] = (
-            _read(path, kind, needed | {"case", "outputs"}) if path.exists() else {}
-        )
+        self.lines = read_journal(path, kind, needed)
         if not keep:
             for line in self.lines.values():
                 self._remove(output["path"] for output in line["outputs"])
             self.lines = {}
         self.out.mkdir(parents=True, exist_ok=True)
-        fresh = not (keep and path.exists())
+        fresh = not (keep and path.exists() and path.stat().st_size)
         self._file = open(path, "w" if fresh else "a", encoding="utf-8")  # noqa: SIM115
         if fresh:
             self._append({"kind": kind, "finemask": __version__})
@@ -76,17 +75,27 @@ class Journal:
                 file.unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what did not fit when it was written does not fit now
+            self._file.close()
 
     def _append(self, value: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
-def _read(path: Path, kind: str, needed: set[str]) -> dict[str, dict[str, Any]]:
-    """The last line about each case; what a killed process left of a line is passed over."""
+def read_journal(path: Path, kind: str, needed: set[str]) -> dict[str, dict[str, Any]]:
+    """The last line about each case; what a killed process left of a line is passed over.
+
+    Raises:
+        UsageError: When the file is something else.
+    """
+    if not path.exists() or not path.stat().st_size:  # killed before its first line
+        return {}
     lines: list[dict[str, Any]] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             value = json.loads(text)
         except ValueError:
@@ -94,4 +103,5 @@ def _read(path: Path, kind: str, needed: set[str]) -> dict[str, dict[str, Any]]:
         lines += [value] if isinstance(value, dict) else []
     if not lines or lines[0].get("kind") != kind:
         raise UsageError(path, f"is no journal of {kind}", "choose another folder")
+    needed = needed | {"case", "outputs"}
     return {line["case"]: line for line in lines[1:] if needed <= set(line)}

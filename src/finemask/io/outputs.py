@@ -23,6 +23,16 @@ def class_in_file_name(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", label)
 
 
+def shard_tag(shard: tuple[int, int] | None) -> str:
+    """What the files of a shard have in their names, so that shards can share a folder.
+
+    Example:
+        >>> shard_tag((2, 5)), shard_tag(None)
+        ('_2of5', '')
+    """
+    return "" if shard is None else f"_{shard[0]}of{shard[1]}"
+
+
 def check_writable(out: Path) -> None:
     """Find out now, rather than after hours, that a folder cannot be made or takes no file.
 
