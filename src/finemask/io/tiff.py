@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def read(path: Path) -> Raster:
 
 def _describe(path: Path, file: Any) -> Header:
     if len(file.series) != 1 or file.series[0].axes.strip("CS") != "YX":
-        count = len(file.pages)
+        # Some writers keep many pages in one, which only the axes of the series tell.
+        sizes = [zip(s.axes, s.shape, strict=True) for s in file.series]
+        stacked = [math.prod(n for axis, n in each if axis not in "CSYX") for each in sizes]
+        count = max(len(file.pages), sum(stacked))
         raise DataError(
             path,
             f"holds {count} pages (axes {', '.join(s.axes for s in file.series)}), needs one "
