@@ -34,6 +34,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return pred, truth
 
 
+@pytest.mark.fault("F34")
 def test_every_lesion_has_a_row_and_a_size_of_its_own(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

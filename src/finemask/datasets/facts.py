@@ -138,11 +138,40 @@ def _flaws(
             flaws.append(f"channel {channel} is nearly constant")
     if masks and masks[0].all():
         flaws.append("the mask covers the whole image")
+    if masks and (slices := skipped_slices(np.any(masks, axis=0))):
+        flaws.append(f"{slices} slices without a label between labelled ones that fit together")
     if tiny := sum(lesion.voxels <= TINY_VOXELS for group in lesions for lesion in group):
         flaws.append(f"{tiny} lesions of at most {TINY_VOXELS} voxels")
     if case.readers is not None and _repeats(case.readers):
         flaws.append("two readers drew exactly the same")
     return flaws
+
+
+def skipped_slices(mask: Bool[ndarray, " *s"]) -> int:
+    """Empty slices of a volume between two that hold one lesion, along any axis.
+
+    The neighbours count as one lesion where they share more than half of the
+    smaller one: somebody marked every second slice, or masks of two versions
+    were mixed. Lesions that lie apart are not counted.
+
+    Example:
+        >>> ball = np.ones((5, 4, 4), bool)
+        >>> ball[2] = False
+        >>> skipped_slices(ball)
+        1
+    """
+    if mask.ndim != 3:
+        return 0
+    found = 0
+    for axis in range(3):
+        slices = np.moveaxis(mask, axis, 0)
+        marked = np.flatnonzero(slices.any(axis=(1, 2)))
+        for lower, upper in zip(marked, marked[1:], strict=False):
+            if upper - lower > 1:
+                smaller = min(slices[lower].sum(), slices[upper].sum())
+                shared = (slices[lower] & slices[upper]).sum()
+                found += int(upper - lower - 1) if 2 * shared > smaller else 0
+    return found
 
 
 def _repeats(readers: NDArray[np.generic]) -> bool:

@@ -55,8 +55,8 @@ def read(path: Path) -> Raster:
 def _describe(path: Path, file: Any) -> Header:
     if len(file.series) != 1 or file.series[0].axes.strip("CS") != "YX":
         # Some writers keep many pages in one, which only the axes of the series tell.
-        sizes = [zip(s.axes, s.shape, strict=True) for s in file.series]
-        stacked = [math.prod(n for axis, n in each if axis not in "CSYX") for each in sizes]
+        named = [list(zip(s.axes, s.shape, strict=True)) for s in file.series]
+        stacked = [math.prod(n for axis, n in each if axis not in "CSYX") for each in named]
         count = max(len(file.pages), sum(stacked))
         raise DataError(
             path,
