@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def skipped_slices(mask: Bool[ndarray, " *s"]) -> int:
     for axis in range(3):
         slices = np.moveaxis(mask, axis, 0)
         marked = np.flatnonzero(slices.any(axis=(1, 2)))
-        for lower, upper in zip(marked, marked[1:], strict=False):
+        for lower, upper in itertools.pairwise(marked):
             if upper - lower > 1:
                 smaller = min(slices[lower].sum(), slices[upper].sum())
                 shared = (slices[lower] & slices[upper]).sum()
