@@ -123,6 +123,7 @@ def test_every_row_of_table_4_learns_and_answers(label: str, dims: int) -> None:
     assert sum(isinstance(m, ScaleAwareConv) for m in method.modules()) == blocks
     assert method.deploy()(batch.image_lr).shape == batch.target.shape
     assert (method.super_resolve(batch.image_lr) is not None) == ("DSR" in label)
+    assert method.makes_image() == ("DSR" in label)
 
 
 def test_the_first_row_is_the_unet_without_its_fine_head() -> None:

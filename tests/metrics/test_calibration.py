@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finemask.metrics import average_precision, brier, calibration_error, pr_auc
+from finemask.metrics import Ranking, average_precision, brier, calibration_error, pr_auc
 
 
 def points(probs: np.ndarray, truth: np.ndarray) -> list[tuple[float, float]]:
@@ -33,6 +33,19 @@ def test_areas_are_those_of_thresholds_one_by_one(voxels: list[tuple[int, bool]]
     trapezoids = sum((r - r0) * (p + p0) / 2 for (r0, p0), (r, p) in itertools.pairwise(curve))
     assert average_precision(probs, truth) == pytest.approx(steps)
     assert pr_auc(probs, truth) == pytest.approx(trapezoids)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=30))
+def test_pooled_images_are_one_image_of_all_their_voxels(voxels: list[tuple[int, bool]]) -> None:
+    probs = np.round(np.array([p for p, _ in voxels]) / 9 * 65535) / 65535
+    truth = np.array([t for _, t in voxels])
+    half = len(voxels) // 2
+    total = Ranking.of(probs[:half], truth[:half]) + Ranking.of(probs[half:], truth[half:])
+    for pooled, single in (
+        (total.average_precision, average_precision(probs, truth)),
+        (total.pr_auc, pr_auc(probs, truth)),
+    ):
+        assert pooled == pytest.approx(single, nan_ok=True)
 
 
 def test_golden_values_of_scikit_learn() -> None:

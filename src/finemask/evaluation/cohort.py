@@ -33,6 +33,7 @@ from finemask.evaluation.matching import (
     read_super_resolved,
     single_files,
 )
+from finemask.evaluation.rankings import Rankings, ranking_of
 from finemask.evaluation.results import Evaluation, Failure
 from finemask.evaluation.undefined import (
     IMAGE,
@@ -46,6 +47,7 @@ from finemask.evaluation.undefined import (
 from finemask.io import write_json, write_text
 from finemask.io.outputs import check_writable, error_within
 from finemask.io.tables import csv_table
+from finemask.metrics.calibration import Ranking
 from finemask.metrics.comparison import Comparison
 from finemask.metrics.image import psnr, ssim
 from finemask.metrics.protocols import PROTOCOLS, Protocol
@@ -121,10 +123,13 @@ def evaluate(
         truth, images=Path(images) if images is not None else None, group=group, cases=cases
     )
     predictions = _match(pred, truth, truths, chosen)
-    results = [
-        _score_case(pred, truth, case, predictions.get(case.name), truths.labels, chosen)
-        for case in progress(list(truths.cases.values()), "evaluating")
-    ]
+    results, rankings = [], Rankings()
+    for case in progress(list(truths.cases.values()), "evaluating"):
+        results.append(
+            _score_case(pred, truth, case, predictions.get(case.name), truths.labels, chosen)
+        )
+        rankings.take(results[-1].rankings)
+        results[-1].rankings.clear()
     failures = [f for result in results for f in result.failures]
     rows = complete(s for result in results for s in result.scores)
     unfit = [reason for result in results for reason in result.unfit]
@@ -155,7 +160,7 @@ def evaluate(
             "failed": sorted({f.case for f in failures}),
             "extra_predictions": extra,
         },
-        **_summarise(chosen, grouped, sizes, notes),
+        **_summarise(chosen, grouped, sizes, rankings, notes),
         "lesions": about_lesions,
         "notes": notes,
         "versions": _versions(),
@@ -169,7 +174,11 @@ def evaluate(
 
 
 def _summarise(
-    protocol: Protocol, scores: Sequence[Score], sizes: SizeGroups, notes: list[str]
+    protocol: Protocol,
+    scores: Sequence[Score],
+    sizes: SizeGroups,
+    rankings: Rankings,
+    notes: list[str],
 ) -> dict[str, Any]:
     units = sorted({s.unit for s in scores if s.flag != UNREADABLE}) or ["px"]
     if len(units) > 1:
@@ -191,7 +200,9 @@ def _summarise(
                 [replace(s, flag=why_undefined(s, metric)) for s in scores], [metric], sizes.names
             ).values()
         },
-        "pooled": pooled(scores),
+        "pooled": {
+            label: values | rankings.values(label) for label, values in pooled(scores).items()
+        },
         "curves": mean_curves(scores),
     }
 
@@ -241,6 +252,7 @@ class _Result:
     failures: list[Failure] = field(default_factory=list)
     unfit: list[str] = field(default_factory=list)
     lesions: list[LesionRow] = field(default_factory=list)
+    rankings: dict[str, Ranking | None] = field(default_factory=dict)
 
 
 def _score_case(
@@ -300,6 +312,8 @@ def _score_classes(
         names["unit"] = truth.geometry.unit
         result.scores.append(how(comparison, protocol.metrics, protocol.curves, **names))
         result.lesions += rows_of(comparison.detection, **names, sheared=sheared)
+        failed = how is score_failure
+        result.rankings[label] = ranking_of(comparison, protocol, failed=failed)
     return result
 
 

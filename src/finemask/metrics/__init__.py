@@ -7,7 +7,13 @@
 (1.0, 0.0)
 """
 
-from finemask.metrics.calibration import average_precision, brier, calibration_error, pr_auc
+from finemask.metrics.calibration import (
+    Ranking,
+    average_precision,
+    brier,
+    calibration_error,
+    pr_auc,
+)
 from finemask.metrics.comparison import Comparison
 from finemask.metrics.detection import Detection, Lesion, detect_lesions
 from finemask.metrics.edges import EdgeRows, edge_rows, med_column, med_nearest_sym
@@ -73,6 +79,7 @@ __all__ = [
     "Metric",
     "PairedDifference",
     "Protocol",
+    "Ranking",
     "Spread",
     "SurfaceDistances",
     "SurfaceElements",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 
 from finemask.masks import as_mask
+from finemask.metrics.maps import STEPS
 
 
 def average_precision(probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> float:
@@ -28,8 +31,7 @@ def average_precision(probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."
         >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]))  # 1/2 + 1/2 * 2/3
         0.8333333333333333
     """
-    recall, precision = _precision_recall(probs, truth)
-    return float(np.sum(np.diff(recall) * precision[1:])) if recall.size else float("nan")
+    return _in_steps(*_precision_recall(probs, truth))
 
 
 def pr_auc(probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> float:
@@ -48,10 +50,59 @@ def pr_auc(probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> float
         >>> pr_auc(np.array([0.9, 0.8, 0.7]), np.array([1, 0, 1]))  # 1/2 + 1/2 * (1/2 + 2/3) / 2
         0.7916666666666666
     """
-    recall, precision = _precision_recall(probs, truth)
-    if not recall.size:
-        return float("nan")
-    return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
+    return _by_trapezoids(*_precision_recall(probs, truth))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The voxels of any number of images by their probability, to be pooled by adding.
+
+    Probabilities are taken in steps of 1/65535, as 16-bit files hold them.
+
+    Args:
+        lesion: Voxels of the lesion at each step from 0 to 1.
+        every: All voxels at each step.
+
+    Example:
+        >>> a, b = Ranking.of(np.array([0.9]), [True]), Ranking.of(np.array([0.8, 0.7]), [0, 1])
+        >>> (a + b).average_precision
+        0.8333333333333333
+    """
+
+    lesion: Int[ndarray, " steps"]
+    every: Int[ndarray, " steps"]
+
+    @classmethod
+    def of(cls, probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> Ranking:
+        """Of one image.
+
+        Args:
+            probs: Probabilities in [0, 1].
+            truth: Boolean or integer mask on the same grid.
+        """
+        flat, lesion = _checked(probs, np.asarray(truth))
+        steps = np.round(flat * STEPS).astype(np.int64)
+        found = (np.bincount(steps[chosen], minlength=STEPS + 1)
+                 for chosen in (lesion > 0, slice(None)))  # fmt: skip
+        return cls(*found)
+
+    def __add__(self, other: Ranking) -> Ranking:
+        return Ranking(self.lesion + other.lesion, self.every + other.every)
+
+    @property
+    def average_precision(self) -> float:
+        """As `average_precision`, of all voxels together."""
+        return _in_steps(*self._curve())
+
+    @property
+    def pr_auc(self) -> float:
+        """As `pr_auc`, of all voxels together."""
+        return _by_trapezoids(*self._curve())
+
+    def _curve(self) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
+        tp, passed = (np.cumsum(counts[::-1]) for counts in (self.lesion, self.every))
+        some = np.flatnonzero(self.every[::-1])
+        return _curve(tp[some], passed[some])
 
 
 def brier(probs: Float[ndarray, "..."], truth: Shaped[ndarray, "..."]) -> float:
@@ -94,15 +145,30 @@ def _precision_recall(
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
     """Recall and precision from the strictest threshold to the mildest; empty without a lesion."""
     flat, lesion = _checked(probs, truth)
-    total = int(lesion.sum())
-    if not total:
-        return np.empty(0), np.empty(0)
     order = np.argsort(-flat, kind="stable")
     flat = flat[order]
     # Voxels of one value pass together.
-    last = np.flatnonzero(np.append(flat[1:] != flat[:-1], True))
-    tp = np.cumsum(lesion[order])[last]
-    return np.append(0.0, tp / total), np.append(1.0, tp / (last + 1))
+    last = np.flatnonzero(np.append(flat[1:] != flat[:-1], True)) if flat.size else np.empty(0, int)
+    return _curve(np.cumsum(lesion[order])[last], last + 1)
+
+
+def _curve(
+    tp: Shaped[ndarray, " n"], passed: Shaped[ndarray, " n"]
+) -> tuple[Float[ndarray, " m"], Float[ndarray, " m"]]:
+    """Recall and precision from the voxels that pass ever milder thresholds."""
+    if not tp.size or not tp[-1]:
+        return np.empty(0), np.empty(0)
+    return np.append(0.0, tp / tp[-1]), np.append(1.0, tp / passed)
+
+
+def _in_steps(recall: Float[ndarray, " n"], precision: Float[ndarray, " n"]) -> float:
+    return float(np.sum(np.diff(recall) * precision[1:])) if recall.size else float("nan")
+
+
+def _by_trapezoids(recall: Float[ndarray, " n"], precision: Float[ndarray, " n"]) -> float:
+    if not recall.size:
+        return float("nan")
+    return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
 
 
 def _checked(

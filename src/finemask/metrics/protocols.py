@@ -215,7 +215,7 @@ _OF_LESIONS = (
     "anything predicted touches it, and a predicted one is false when it touches none. MCC is 0 "
     "where a mask is constant; informedness (BM) is sensitivity + specificity - 1. AP (steps), "
     "PR-AUC (trapezoid), Brier score and calibration error (15 bins) are of the probabilities of "
-    "all voxels of a case."
+    "all voxels of a case; pooled ones, where every case has probabilities, of all cases together."
 )
 _CUT = (
     " Dice, IoU, sensitivity, precision and specificity without a number of thresholds are of the "

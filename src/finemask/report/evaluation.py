@@ -283,11 +283,11 @@ def _details(evaluation: Evaluation) -> list[str]:
     content = [html.table([*header, "Undefined"], rows, caption=told, text=text)]
     content.append(_curves(evaluation))
     if summary["pooled"]:
-        names = list(next(iter(summary["pooled"].values())))
+        names = list(dict.fromkeys(n for v in summary["pooled"].values() for n in v))
         content.append(
             html.table(
                 ["Class", *(f"{METRICS[n.removesuffix('_pooled')].label}, pooled" for n in names)],
-                [[k.replace("_", " "), *(show(v[n]) for n in names)]
+                [[k.replace("_", " "), *(show(v.get(n)) for n in names)]
                  for k, v in summary["pooled"].items()],
                 caption="Pooled: all voxels of all cases put together, so that large lesions "
                 "outweigh small ones. Not comparable with the means above.",
