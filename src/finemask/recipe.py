@@ -108,12 +108,14 @@ class PairSettings:
         blur_sigma: Sigma of ``blur`` in LR voxels.
         noise: Standard deviation of noise added to the LR image, in normalised units.
         crop: HR window of a training sample; empty chooses one by dimension and scale.
+        whole: The window holds the largest case whole, for methods that read whole volumes.
         lesion_fraction: Share of windows placed on a lesion, every lesion equally likely.
         flip: Mirror at random.
         rotation_deg: Largest in-plane rotation.
         zoom: Largest relative change of size.
+        shift: Largest in-plane displacement, as a share of the window.
         intensity: Largest relative change of contrast and brightness.
-        warp_probability: Share of samples that are rotated and zoomed.
+        warp_probability: Share of samples that are rotated and zoomed, and of those shifted.
         target: What the network learns: ``hard`` truth, ``soft`` masks, the ``readers`` mean, or
             ``none`` for methods that learn from images alone.
     """
@@ -122,10 +124,12 @@ class PairSettings:
     blur_sigma: float = 0.5
     noise: float = 0.0
     crop: tuple[int, ...] = ()
+    whole: bool = False
     lesion_fraction: float = 0.5
     flip: bool = True
     rotation_deg: float = 15.0
     zoom: float = 0.1
+    shift: float = 0.0
     intensity: float = 0.1
     warp_probability: float = 0.5
     target: Literal["hard", "soft", "readers", "none"] = "hard"
@@ -138,6 +142,7 @@ class PairSettings:
             "lesion_fraction": (0.0, 1.0),
             "rotation_deg": (0.0, 180.0),
             "zoom": (0.0, 0.9),
+            "shift": (0.0, 0.5),
             "intensity": (0.0, 0.9),
             "warp_probability": (0.0, 1.0),
         }

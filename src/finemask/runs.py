@@ -17,6 +17,7 @@ from finemask.inference.model import Machine, Model
 from finemask.io.files import sha256, write_text
 from finemask.methods import Method, Segmenter, create
 from finemask.methods.released import find_released, load_released, released_recipe
+from finemask.pairs.guidance import cut_guidance
 from finemask.recipe import Recipe
 from finemask.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
@@ -60,10 +61,11 @@ class Run(Model):
 
     @property
     def guided(self) -> bool:
-        return type(self.method).guide is not Method.guide
+        return self.method.guide is not None
 
     def guidance(self, image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " g *p"] | None:
-        return self.method.guide(image_hr)
+        window, scale = self.segmenter.window, self.recipe.task.scale
+        return cut_guidance(self.method.guide, image_hr, window, scale)
 
     def find_device(self, name: str) -> str:
         return torch_backend.find_device(name)

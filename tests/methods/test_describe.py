@@ -7,7 +7,6 @@ import tomllib
 import tracemalloc
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from finemask.errors import UsageError
 from finemask.methods import METHODS, Segmenter, default_recipe
 from finemask.methods.describe import describe, describe_methods
 from finemask.methods.unet import UNet
+from finemask.pairs.guidance import CropGuide
 from finemask.recipe import Recipe, Task
 
 
@@ -65,11 +65,9 @@ def test_counting_a_huge_volume_takes_no_memory(name: str) -> None:
 
 
 class GuidedUNet(UNet):
-    """Takes a corner of the HR image, and multiplies by its mean."""
+    """Takes a part of the HR image, and multiplies by its mean."""
 
-    @staticmethod
-    def guide(image_hr: np.ndarray) -> np.ndarray:
-        return image_hr[:, :4, :4]
+    guide = CropGuide(parts=8)
 
     def deploy(self) -> Segmenter:
         return Segmenter(Guided(super().deploy().network), self.task)

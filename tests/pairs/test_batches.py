@@ -19,6 +19,7 @@ from finemask.geometry import Geometry
 from finemask.pairs.batches import Batch, PairDataset, Sample, collate
 from finemask.pairs.cache import PreparedCases
 from finemask.pairs.degradation import LEAST_SIDE, downsample, make_pair
+from finemask.pairs.guidance import CropGuide
 from finemask.preparation import prepare
 from finemask.recipe import PairSettings, PrepareSettings
 
@@ -63,13 +64,13 @@ def test_samples_have_the_shapes_of_the_contract(
 ) -> None:
     cases = [smooth_case(shape, name, channels=3, seed=k) for k, name in enumerate("abc")]
     settings = replace(FULL, crop=crop, degrade=degrade, noise=0.1)
-    dataset = PairDataset(cases, scale, settings, 2, seed=1, guide=lambda hr: hr[..., :4, :4])
+    dataset = PairDataset(cases, scale, settings, 2, seed=1, guide=CropGuide("central"))
     batch = collate([dataset[n] for n in range(4)])
     sides = dataset.crop
     assert batch.image_hr.shape == (4, 3, *sides)
     assert batch.target.shape == (4, 2, *sides)
     assert batch.image_lr.shape == (4, 3, *(s // f for s, f in zip(sides, scale, strict=True)))
-    assert batch.guidance.shape[-2:] == (4, 4)
+    assert batch.guidance.shape == (4, 3, *(side // 4 for side in sides))
     assert set(batch.names) == {"a", "b", "c"}
     for tensor in (batch.image_lr, batch.image_hr, batch.target, batch.guidance):
         assert tensor.dtype == torch.float32

@@ -31,7 +31,7 @@ from finemask.evaluation.cohort import evaluate
 from finemask.inference.activations import activation_bytes
 from finemask.inference.cohort import predict
 from finemask.inference.model import Machine
-from finemask.inference.network import labels_of
+from finemask.inference.network import guidance_of, labels_of
 from finemask.inference.tiles import padded_shape
 from finemask.inference.view import View, view_case
 from finemask.io import write_json
@@ -156,9 +156,8 @@ def prediction_bytes(run: Run, view: View) -> int:
     shipped = run.segmenter
     sides = [max(n, w) for n, w in zip(view.lr.image.shape[1:], shipped.window, strict=True)]
     shapes = [(1, len(view.lr.image), *padded_shape(sides, shipped.stride))]
-    cut = run.method.guide(view.on_hr_grid(run.recipe.task.scale).image)
-    if cut is not None:
-        shapes.append((1, *cut.shape))
+    if (guidance := guidance_of(run, view)) is not None:
+        shapes.append((1, *guidance.shape))
     weights = sum(w.numel() * w.element_size() for w in shipped.state_dict().values())
     try:
         return weights + activation_bytes(shipped, *shapes)[0]

@@ -26,6 +26,7 @@ from finemask.inference.memory import fit_tiles
 from finemask.inference.model import Machine, Model, Network
 from finemask.inference.tiles import blend
 from finemask.inference.view import Grid, Mode, View, view_case
+from finemask.pairs.guidance import framed
 from finemask.preparation import to_grid
 
 
@@ -126,7 +127,7 @@ def labels_of(
 def super_resolved(model: Model, view: View, machine: Machine) -> Float[ndarray, " c *s"]:
     """The super-resolved image in the intensities of the source, on the grid that is written."""
     network = model.image_network(machine)
-    image = run_whole(network, view.lr.image, None, machine.max_memory_bytes)
+    image = run_whole(network, view.lr.image, guidance_of(model, view), machine.max_memory_bytes)
     image = image[(slice(None), *(slice(0, side) for side in view.result.shape))]
     return to_grid(view.to_source_intensities(image), view.result, view.written)
 
@@ -193,11 +194,8 @@ def slabs_of(
         result_bytes: Of these, what the caller keeps.
     """
     sides, scale = image.shape[1:], network.scale
-    margins = [max(0, w - s) for w, s in zip(network.window or sides, sides, strict=True)]
-    before = tuple(margin // 2 for margin in margins)
-    if any(margins):
-        widths = [(0, 0), *((b, m - b) for b, m in zip(before, margins, strict=True))]
-        image = np.pad(image, widths, mode="edge")
+    image = framed(image, network.window)
+    before = tuple((n - s) // 2 for n, s in zip(image.shape[1:], sides, strict=True))
     plan = fit_tiles(
         network,
         image.shape[1:],

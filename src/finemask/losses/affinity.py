@@ -37,6 +37,7 @@ def feature_affinity(
     over the batch. Gradients flow into both maps.
 
     Paper: dsrl Eq. (3), dsrl Eq. (4), sasrnet Eq. (5), sasrnet Eq. (7)
+    Paper: pfseg Eq. (15), pfseg Eq. (16)
 
     Args:
         a: Features of one branch.

@@ -40,7 +40,7 @@ def dice_loss(
     class, then averaged. Zero at ``p = y`` and only there, for soft targets too:
     the form without squares pulls a target of 0.5 to 0 or 1.
 
-    Paper: sasrnet Eq. (1), dsnet Eq. (15)
+    Paper: sasrnet Eq. (1), dsnet Eq. (15), pfseg Eq. (4)
 
     Args:
         probs: Foreground probabilities in [0, 1].
@@ -89,7 +89,7 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of every voxel, averaged; the target may be soft.
 
-    Paper: dsrl Eq. (1)
+    Paper: dsrl Eq. (1), pfseg Eq. (3)
 
     Args:
         logits: One map (sigmoid), or one map a class with the background first (softmax).

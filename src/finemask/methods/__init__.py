@@ -10,6 +10,7 @@ from finemask.methods.base import Method, ParameterGroup, Segmenter
 from finemask.methods.dsnet import DSNet
 from finemask.methods.dsrl import DSRL
 from finemask.methods.m2snet import M2SNet, MSNet
+from finemask.methods.pfseg import PFSeg
 from finemask.methods.pranet import PraNet
 from finemask.methods.sasrnet import SASRNet
 from finemask.methods.sasrnet_pranet import SASRPraNet
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "m2snet": M2SNet,
     "dsnet": DSNet,
     "srgan": SRGAN,
+    "pfseg": PFSeg,
 }
 
 __all__ = [

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxtyping import Float
-from numpy import ndarray
 from torch import Tensor, nn
 
 from finemask.nn.encoders import Encoder
 from finemask.nn.outputs import foreground_probs
 from finemask.pairs.batches import Batch
+from finemask.pairs.guidance import Guide
 from finemask.recipe import Task
 
 
@@ -64,6 +64,19 @@ class ParameterGroup:
     factor: float = 1.0
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """What a trained method learns from images without labels, before it predicts them.
+
+    Args:
+        parts: Of ``losses``; the target is the method's own mask, made before.
+        frozen: Parts of the network that are left as they are.
+    """
+
+    parts: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
+
+
 class Method(nn.Module, ABC):
     """A published method, as it is trained.
 
@@ -93,6 +106,9 @@ class Method(nn.Module, ABC):
     """Learns from the binary mask beside a soft target, where a case has both."""
     teacher_options: ClassVar[Mapping[str, str]] = {}
     """Its options that a super-resolution teacher decides, by the teacher's own names for them."""
+    guide: Guide | None = None
+    """Chooses the window of the prepared HR image that the network is shown beside the LR image,
+    in methods that take such guidance."""
 
     def __init__(self, task: Task, config: Any) -> None:
         super().__init__()
@@ -129,12 +145,13 @@ class Method(nn.Module, ABC):
         """The frozen super-resolution network in it, where it has one as it is configured."""
         return None
 
-    @staticmethod
-    def guide(image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " c *p"] | None:
-        """Cut the guidance from the prepared HR image, for methods that take one."""
-        return None
+    def adaptations(self) -> dict[str, Adaptation]:
+        """The strategies of fine-tuning on unlabelled images by name, the usual one first."""
+        return {}
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"] | None:
         """The super-resolved image, for methods that make one."""
         return None
 

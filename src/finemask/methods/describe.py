@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from finemask.errors import UsageError
 from finemask.methods import METHODS, create, default_recipe, find_method
 from finemask.methods.base import Method, Segmenter
-from finemask.pairs.batches import Batch
+from finemask.pairs.batches import Batch, guided
 from finemask.recipe import Recipe, Task
 
 DEFAULT_SIZE = {2: (256, 256), 3: (64, 96, 96)}
@@ -204,8 +203,8 @@ def count_macs(method: Method, segmenter: Segmenter, size: Sequence[int]) -> int
     task = segmenter.task
     image = torch.empty(1, task.channels, *size)
     hr = [s * f for s, f in zip(size, task.scale, strict=True)]
-    cut = method.guide(np.broadcast_to(np.float32(0), (task.channels, *hr)))
-    guidance = None if cut is None else torch.empty(1, *cut.shape)
+    guide = method.guide
+    guidance = None if guide is None else torch.empty(1, task.channels, *guide.size(hr))
     return count_convolutions(segmenter.eval(), image, guidance)
 
 
@@ -236,14 +235,15 @@ def count_training_macs(recipe: Recipe, window: Sequence[int]) -> int:
 def _count_step(recipe: Recipe, window: Sequence[int]) -> int:
     task, method = recipe.task, create(recipe)
     hr = [s * f for s, f in zip(window, task.scale, strict=True)]
-    cut = method.guide(np.zeros((task.channels, *hr), np.float32))
     batch = Batch(
         image_lr=torch.rand(2, task.channels, *window),
         image_hr=torch.rand(2, task.channels, *hr),
         target=torch.rand(2, task.foreground, *hr).round(),
-        guidance=None if cut is None else torch.rand(2, *cut.shape),
         names=("noise", "noise"),
     )
+    if method.guide is not None:
+        corner = tuple(slice(side) for side in method.guide.size(hr))
+        batch = guided(batch, [corner, corner])
     weights = method.weights()
     with FlopCounterMode(display=False) as counter:
         for player in method.players:

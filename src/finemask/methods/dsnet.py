@@ -292,7 +292,9 @@ class DSNet(Method):
     def makes_image(self) -> bool:
         return self.teacher is not None
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"] | None:
         """The teacher's image."""
         return None if self.teacher is None else self.teacher(image_lr)
 

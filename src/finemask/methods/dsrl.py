@@ -183,7 +183,9 @@ class DSRL(Method):
         parts = OrderedDict(encoder=self.encoder, decoder=self.sssr_decoder, head=self.sssr_head)
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"]:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"]:
         f_sisr = self.sisr_head.features(self.sisr_decoder(self.encoder(image_lr)))
         return self.restore(f_sisr, image_lr)
 

@@ -287,7 +287,9 @@ class SASRNet(Method):
     def makes_image(self) -> bool:
         return bool(self.config.dsr)
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"] | None:
         if not self.config.dsr:
             return None
         f_lisr = self.lisr_head.features(self.lisr_decoder(self.encoder(image_lr)))

@@ -256,7 +256,9 @@ class SASRPraNet(Method):
     def makes_image(self) -> bool:
         return bool(self.config.dsr)
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"] | None:
         if not self.config.dsr:
             return None
         f_lisr = self.lisr_decoder(self.lmsr.encoder(image_lr), image_lr.shape[2:])

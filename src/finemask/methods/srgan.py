@@ -220,7 +220,9 @@ class SRGAN(Method):
         """The generator: what it answers with are intensities, not logits."""
         return Segmenter(self.generator, self.task)
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"]:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"]:
         return self.generator(image_lr)
 
     def parameter_groups(self, player: str = "generator") -> Iterator[ParameterGroup]:

@@ -272,6 +272,19 @@ class ResizeUp(nn.Module):
         return self.block.activation(self.block.norm(enlarge(self.block.conv(x), size)))
 
 
+def make_transpose(c_in: int, c_out: int, scale: Sequence[int]) -> nn.Module:
+    """A transposed convolution to a grid ``scale`` times finer, 4 wide where it doubles a side.
+
+    In general each finer voxel is made of two coarser ones along an axis, or of three where the
+    scale is odd, so that they lie about it alike.
+    """
+    margin = [(factor + 1) // 2 for factor in scale]
+    kernel = tuple(factor + 2 * m for factor, m in zip(scale, margin, strict=True))
+    return CONV_TRANSPOSE[len(scale)](
+        c_in, c_out, kernel, stride=tuple(scale), padding=tuple(margin)
+    )
+
+
 class TransposeUp(nn.Module):
     """Transposed convolution that doubles every side (4 wide, step 2), then the activation.
 
@@ -283,7 +296,7 @@ class TransposeUp(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, style: Style) -> None:
         super().__init__()
-        self.conv = CONV_TRANSPOSE[style.dims](c_in, c_out, 4, stride=2, padding=1)
+        self.conv = make_transpose(c_in, c_out, (2,) * style.dims)
         self.activation = make_activation(style)
 
     def forward(self, x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b d *t"]:

@@ -60,7 +60,7 @@ def turned_by(angle: float, zoom: float, spacing: Sequence[float]) -> Warp:
         [[0.0, -0.5], [2.0, 0.0]]
     """
     n = len(spacing)
-    through = int(np.argmax(np.round(spacing, 6))) if n == 3 else None
+    through = axis_through(spacing)
     first, second = (axis for axis in range(n) if axis != through)
     turn = np.eye(n)
     turn[first, first] = turn[second, second] = math.cos(angle)
@@ -68,6 +68,28 @@ def turned_by(angle: float, zoom: float, spacing: Sequence[float]) -> Warp:
     turn[first, second] = -turn[second, first]
     millimetres = np.array(spacing, dtype=np.float64)
     return Warp(turn * millimetres / millimetres[:, None] / zoom, through)
+
+
+def axis_through(spacing: Sequence[float]) -> int | None:
+    """The axis across the plane of the two finest ones; ``None`` in 2-D.
+
+    Example:
+        >>> axis_through((5.0, 1.0, 1.0)), axis_through((1.0, 1.0))
+        (0, None)
+    """
+    return int(np.argmax(np.round(spacing, 6))) if len(spacing) == 3 else None
+
+
+def draw_shift(
+    rng: Generator, settings: PairSettings, size: Sequence[int], spacing: Sequence[float]
+) -> tuple[int, ...]:
+    """A random in-plane displacement in voxels, for ``warp_probability`` of the samples."""
+    if not settings.shift or rng.random() >= settings.warp_probability:
+        return (0,) * len(size)
+    most = [
+        0 if axis == axis_through(spacing) else settings.shift * s for axis, s in enumerate(size)
+    ]
+    return tuple(int(rng.integers(-int(m), int(m) + 1)) for m in most)
 
 
 def draw_warp(rng: Generator, settings: PairSettings, spacing: Sequence[float]) -> Warp | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy import ndarray
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,6 +19,7 @@ from finemask.pairs.augmentation import (
     Warp,
     draw_flips,
     draw_intensity,
+    draw_shift,
     draw_warp,
     hardened,
     rescale,
@@ -35,6 +34,7 @@ from finemask.pairs.degradation import (
     make_pair,
     noisy,
 )
+from finemask.pairs.guidance import Guide, Window
 from finemask.pairs.targets import check_labels, labels_of, lesion_masks, maps_of
 from finemask.pairs.windows import (
     Lesions,
@@ -47,9 +47,6 @@ from finemask.pairs.windows import (
 )
 from finemask.preparation import class_maps, subject
 from finemask.recipe import PairSettings
-
-Guide = Callable[[Float[ndarray, " c *s"]], Float[ndarray, " c *p"] | None]
-"""Cuts a method's guidance from the HR image; ``None`` where it takes none."""
 
 ORDER, SAMPLE = 0, 1
 """Keys that keep the random streams of case order and of samples apart."""
@@ -65,7 +62,8 @@ class Batch:
         image_lr: ``(B, C, *S)`` prepared intensities on the LR grid.
         image_hr: ``(B, C, *S * scale)`` the same image on the HR grid.
         target: ``(B, F, *S * scale)`` in [0, 1], one map a foreground class.
-        guidance: ``(B, C, *P)`` what the method's ``guide`` cut from the HR image.
+        guidance: ``(B, C, *P)`` the window of the HR image that the method's ``guide`` chose.
+        guidance_start: ``(B, n)`` first voxel of that window.
         mask: ``(B, F, *S * scale)`` binary masks beside a soft target, for methods that learn
             from both.
         names: Case of each sample.
@@ -75,6 +73,7 @@ class Batch:
     image_hr: Tensor
     target: Tensor
     guidance: Tensor | None = None
+    guidance_start: Tensor | None = None
     mask: Tensor | None = None
     names: tuple[str, ...] = ()
 
@@ -95,9 +94,9 @@ class Sample:
     image_lr: NDArray[np.float32]
     image_hr: NDArray[np.float32]
     target: NDArray[np.float32]
-    guidance: NDArray[np.float32] | None
-    mask: NDArray[np.float32] | None
     name: str
+    mask: NDArray[np.float32] | None = None
+    window: Window | None = None
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -106,15 +105,24 @@ def collate(samples: Sequence[Sample]) -> Batch:
     def stacked(field: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, field) for sample in samples]))
 
-    first = samples[0]
-    return Batch(
+    batch = Batch(
         image_lr=stacked("image_lr"),
         image_hr=stacked("image_hr"),
         target=stacked("target"),
-        guidance=None if first.guidance is None else stacked("guidance"),
-        mask=None if first.mask is None else stacked("mask"),
+        mask=None if samples[0].mask is None else stacked("mask"),
         names=tuple(sample.name for sample in samples),
     )
+    return guided(batch, [sample.window for sample in samples])
+
+
+def guided(batch: Batch, windows: Sequence[Window | None]) -> Batch:
+    """A batch with the guidance that the windows, one a sample, cut from its HR images."""
+    chosen = [window for window in windows if window is not None]
+    if not chosen:
+        return batch
+    cuts = [image[(slice(None), *w)] for image, w in zip(batch.image_hr, chosen, strict=True)]
+    starts = torch.tensor([[side.start for side in window] for window in chosen])
+    return replace(batch, guidance=torch.stack(cuts), guidance_start=starts)
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,8 @@ class PairDataset(Dataset[Sample]):
         foreground: Number of foreground classes.
         seed: Any whole number.
         guide: The method's own.
-        crop: HR window; ``None`` takes ``settings.crop``, or else `default_crop`.
+        crop: HR window; ``None`` takes ``settings.crop``, or else `default_crop`. With
+            ``settings.whole`` it is as large as the largest case instead.
         stride: LR sides of a sample are multiples of this.
         lr_cases: The data set's own LR images in the same order, for ``degrade="real"``;
             in the units of ``cases``, so neither normalised alone.
@@ -178,7 +187,8 @@ class PairDataset(Dataset[Sample]):
         self.seed, self.stride, self.normalise = seed, stride, normalise
         self.two_labels = two_labels and settings.target == "soft"
         largest = self._checked_sides()
-        wanted = tuple(crop or settings.crop) or default_crop(len(scale), scale, stride, largest)
+        wanted = largest if settings.whole else tuple(crop or settings.crop)
+        wanted = wanted or default_crop(len(scale), scale, stride, largest)
         self.crop = fitting_crop(wanted, scale, stride)
         self._facts: dict[int, _Facts] = {}
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
@@ -222,9 +232,9 @@ class PairDataset(Dataset[Sample]):
             image_lr=np.ascontiguousarray(image_lr),
             image_hr=image_hr,
             target=target,
-            guidance=None if self.guide is None else self.guide(image_hr),
             mask=mask if self.two_labels else None,
             name=case.name,
+            window=None if self.guide is None else self.guide(image_hr),
         )
 
     def _checked_sides(self) -> tuple[int, ...]:
@@ -282,8 +292,10 @@ class PairDataset(Dataset[Sample]):
         on_lesion = len(lesions) > 0 and rng.random() < self.settings.lesion_fraction
         around = lesions.pick(rng) if on_lesion else None
         # A real LR image has its voxels where it has them; a made one follows the window.
-        align = self.scale if self.lr_cases is not None else ()
-        return choose_start(rng, case.geometry.shape, self.crop, around, align)
+        align = self.scale if self.lr_cases is not None else (1,) * len(self.scale)
+        start = choose_start(rng, case.geometry.shape, self.crop, around, align)
+        shift = draw_shift(rng, self.settings, self.crop, case.geometry.spacing)
+        return tuple(b + s // a * a for b, s, a in zip(start, shift, align, strict=True))
 
     def _window(
         self, case: Case, start: Sequence[int], size: Sequence[int], warp: Warp | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import torch
 
 from finemask.nn.blocks import resize
-from finemask.pairs.batches import Batch, Guide
+from finemask.pairs.batches import Batch, guided
+from finemask.pairs.guidance import Guide
 
 SIZE = 2
 """Key of this random stream, beside ``ORDER`` and ``SAMPLE`` of the batches."""
@@ -69,16 +69,14 @@ def resized(
     """
     lr = [max(1, round(n * factor / stride)) * stride for n in batch.image_lr.shape[2:]]
     hr = [n * f for n, f in zip(lr, scale, strict=True)]
-    image_hr, guidance = resize(batch.image_hr, hr), None
-    if guide is not None and batch.guidance is not None:
-        cuts = [guide(image.numpy()) for image in image_hr]
-        guidance = torch.from_numpy(np.stack([cut for cut in cuts if cut is not None]))
     target, mask = batch.target, batch.mask
-    return Batch(
+    changed = Batch(
         image_lr=resize(batch.image_lr, lr),
-        image_hr=image_hr,
+        image_hr=resize(batch.image_hr, hr),
         target=resize(target, hr) if target.numel() else target.new_empty((*target.shape[:2], *hr)),
-        guidance=guidance,
         mask=None if mask is None else (resize(mask, hr) >= 0.5).float(),
         names=batch.names,
     )
+    if guide is None:
+        return changed
+    return guided(changed, [guide(image.numpy()) for image in changed.image_hr])

@@ -17,6 +17,7 @@ from finemask.inference.torch_backend import resolving, segmenting
 from finemask.methods import Method, Segmenter
 from finemask.metrics import psnr
 from finemask.pairs.degradation import Pair
+from finemask.pairs.guidance import cut_guidance
 from finemask.pairs.targets import truth_of
 from finemask.recipe import Recipe
 
@@ -91,14 +92,14 @@ def predict_pair(
 ) -> tuple[Float[ndarray, " f *s"] | None, Float[ndarray, " c *s"] | None]:
     """Probabilities on the HR grid and the super-resolved image, from methods that make them."""
     machine = Machine(str(next(segmenter.parameters()).device))
-    probs = None
+    scale, probs = method.task.scale, None
+    guidance = cut_guidance(method.guide, pair.hr.image, segmenter.window, scale)
     if method.needs_masks:
-        guidance = method.guide(pair.hr.image)
         probs = run_whole(segmenting(segmenter, machine), pair.lr.image, guidance)
     if not method.makes_image():
         return probs, None
     network = resolving(method, machine, segmenter.stride, segmenter.window)
-    return probs, run_whole(network, pair.lr.image)
+    return probs, run_whole(network, pair.lr.image, guidance)
 
 
 def score_curve(
