@@ -65,7 +65,8 @@ class BatchNorm3d(LoneValue, nn.BatchNorm3d):
 
 Conv = nn.Conv2d | Conv3d
 CONV: Mapping[int, Callable[..., Conv]] = {2: nn.Conv2d, 3: Conv3d}
-CONV_TRANSPOSE: Mapping[int, Callable[..., nn.Module]] = {
+ConvTranspose = nn.ConvTranspose2d | nn.ConvTranspose3d
+CONV_TRANSPOSE: Mapping[int, Callable[..., ConvTranspose]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
 }
@@ -272,7 +273,7 @@ class ResizeUp(nn.Module):
         return self.block.activation(self.block.norm(enlarge(self.block.conv(x), size)))
 
 
-def make_transpose(c_in: int, c_out: int, scale: Sequence[int]) -> nn.Module:
+def make_transpose(c_in: int, c_out: int, scale: Sequence[int]) -> ConvTranspose:
     """A transposed convolution to a grid ``scale`` times finer, 4 wide where it doubles a side.
 
     In general each finer voxel is made of two coarser ones along an axis, or of three where the

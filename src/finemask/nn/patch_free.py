@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -111,11 +111,13 @@ class LightHead(nn.Module):
         """Weight and bias of the one transposed convolution that both make together."""
         mix = self.output.weight.flatten(1)
         weight = torch.einsum("wi...,mi->wm...", self.up.weight, mix)
+        assert self.up.bias is not None
+        assert self.output.bias is not None
         return weight, mix @ self.up.bias + self.output.bias
 
     def forward(self, x: Float[Tensor, " b w *s"]) -> Float[Tensor, " b m *hr"]:
         weight, bias = self.kernel()
-        transpose = F.conv_transpose3d if x.ndim == 5 else F.conv_transpose2d
+        transpose: Callable[..., Tensor] = {4: F.conv_transpose2d, 5: F.conv_transpose3d}[x.ndim]
         return transpose(x, weight, bias, self.up.stride, self.up.padding)
 
     def folded(self) -> nn.Module:
@@ -123,7 +125,7 @@ class LightHead(nn.Module):
         weight, bias = self.kernel()
         maps, scale = len(bias), self.up.stride
         layer = make_transpose(len(weight), maps, scale).to(weight.device, weight.dtype)
-        layer.weight.data, layer.bias.data = weight.detach(), bias.detach()  # type: ignore
+        layer.load_state_dict({"weight": weight.detach(), "bias": bias.detach()}, assign=True)
         return layer
 
 

@@ -127,7 +127,7 @@ def central_start(image: Float[ndarray, " c *s"], size: Sequence[int]) -> tuple[
 
 def random_start(image: Float[ndarray, " c *s"], size: Sequence[int]) -> tuple[int, ...]:
     """First voxel of a window anywhere, drawn from the checksum of the image."""
-    rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image)))
+    rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image).data))
     return tuple(int(rng.integers(n - s + 1)) for n, s in zip(image.shape[1:], size, strict=True))
 
 
