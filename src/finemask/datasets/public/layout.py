@@ -15,6 +15,7 @@ from pathlib import Path
 from finemask.datasets.listing import few
 from finemask.errors import DataError
 from finemask.io.formats import natural_key
+from finemask.progress import Track, silent
 
 DEPTH = 3
 """Folders below the one that a user names in which a download is looked for."""
@@ -30,11 +31,13 @@ class Raw:
         root: The folder.
         title: Name of the set, for messages.
         variant: The form that is wanted.
+        progress: Tells the user how far a slow look is.
     """
 
     root: Path
     title: str
     variant: str = "original"
+    progress: Track = silent
 
     def home(self, *markers: str) -> Raw:
         """The folder that holds every marker: this one, or one below it.

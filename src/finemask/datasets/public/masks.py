@@ -90,6 +90,23 @@ def read_foreground(path: Path) -> tuple[UInt8[ndarray, " *s"], Geometry]:
     return foreground(values).astype(np.uint8), geometry
 
 
+def read_organ(path: Path) -> tuple[UInt8[ndarray, " *s"], Geometry]:
+    """A volume in which one label besides 0 is the organ.
+
+    Raises:
+        DataError: When there are several, of which none says what it is.
+    """
+    stored, geometry = read_values(path)
+    values = np.unique(np.rint(stored)).astype(int)
+    if len(values[values != 0]) > 1:
+        raise DataError(
+            path,
+            f"has the labels {', '.join(map(str, values[:8]))}, needs one besides 0",
+            "keep the organ's label alone",
+        )
+    return (np.rint(stored) != 0).astype(np.uint8), geometry
+
+
 def read_union(paths: Sequence[Path]) -> tuple[UInt8[ndarray, " *s"], Geometry]:
     """What any of several masks of one image marks.
 

@@ -30,7 +30,7 @@ from finemask.datasets.public.masks import read_classes, read_foreground, read_u
 from finemask.datasets.public.records import Computed, Draft, Item
 from finemask.datasets.public.splits import by_count, declared, fold_splits, split_of
 
-ISIC_SASRNET = {"train": 1617, "val": 539, "test": 538}
+ISIC_SASRNET: dict[Part, int] = {"train": 1617, "val": 539, "test": 538}
 SIZE_SASRNET, SIZE_M2SNET = (640, 640), (352, 352)
 GOALS_LAYERS = {"RNFL": 1, "GCIPL": 2, "choroid": 3}
 GOALS_VALUES = {0: 1, 80: 2, 160: 3, 255: 0}

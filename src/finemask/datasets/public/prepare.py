@@ -107,7 +107,7 @@ def prepare_dataset(
         what = "is a file" if raw.exists() else "does not exist"
         raise DataError(raw, what, f"give the folder of {public.title}, unpacked")
     folder = _working_folder(raw, out, resume, overwrite)
-    draft = public.read(Raw(raw, public.title, variant))
+    draft = public.read(Raw(raw, public.title, variant, progress))
     check_items(draft, raw)
     journal = Journal(folder / FILE, KIND, {"made_by"}, keep=resume)
     course = _Course(draft, (name, variant), Writer(folder, draft.labels, copy), journal)

@@ -48,6 +48,7 @@ class Item:
         readers: One source a reader who was asked.
         group: The patient; the case's own name where the set does not tell patients.
         split: Part in the set's own division.
+        spacing_mm: Pixel size along rows and columns, of pictures that are cut from volumes.
         diameter_mm: Diameter of the lesion, where it is told.
         about: Whatever else decides the result, for ``--resume``.
     """
@@ -58,6 +59,7 @@ class Item:
     readers: tuple[Source, ...] = ()
     group: str = ""
     split: Part | None = None
+    spacing_mm: tuple[float, ...] = ()
     diameter_mm: float | None = None
     about: tuple[Any, ...] = ()
 

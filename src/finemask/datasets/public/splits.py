@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from finemask.datasets.dataset import Part
 from finemask.datasets.public.records import Item
 from finemask.datasets.split import PARTS, Split
 
 
 def split_of(
-    parts: Mapping[str, Iterable[str]], note: str = "", leak: str = "", seed: int = 0
+    parts: Mapping[Any, Iterable[str]], note: str = "", leak: str = "", seed: int = 0
 ) -> Split:
     """A named split from its parts; what is missing is empty."""
     train, val, test = (tuple(sorted(parts.get(part, ()))) for part in PARTS)
@@ -26,8 +28,8 @@ def declared(items: Sequence[Item], note: str = "", leak: str = "") -> Split:
 
 
 def by_count(
-    items: Sequence[Item], counts: Mapping[str, int], *, seed: int = 0, by_group: bool = False
-) -> dict[str, tuple[str, ...]]:
+    items: Sequence[Item], counts: Mapping[Part, int], *, seed: int = 0, by_group: bool = False
+) -> dict[Part, tuple[str, ...]]:
     """Cases in random order, cut at the sizes that a paper tells.
 
     Another number of cases is divided in the same proportion.
@@ -39,13 +41,13 @@ def by_count(
         by_group: Keep the cases of a patient together; sizes are then met as nearly as that
             allows.
     """
-    unit = {item.name: item.group if by_group else item.name for item in items}
+    unit = {item.name: (by_group and item.group) or item.name for item in items}
     members: dict[str, list[str]] = {}
     for name, key in unit.items():
         members.setdefault(key, []).append(name)
     order = np.random.default_rng(seed).permutation(sorted(members))
     ends = np.cumsum(list(counts.values())) / sum(counts.values()) * len(items)
-    parts: dict[str, list[str]] = {part: [] for part in counts}
+    parts: dict[Part, list[str]] = {part: [] for part in counts}
     done = 0
     for key in order:
         cases = members[str(key)]

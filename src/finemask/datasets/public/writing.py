@@ -183,6 +183,7 @@ def _row(item: Item) -> dict[str, str]:
         **readers,
         "group": item.group,
         "split": item.split or "",
+        "spacing_mm": "x".join(f"{s:.6g}" for s in item.spacing_mm),
         "diameter_mm": diameter,
     }
 
