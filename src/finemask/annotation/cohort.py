@@ -20,6 +20,7 @@ from finemask.annotation.sheet import write_pages
 from finemask.annotation.work import Report, Work
 from finemask.annotation.writing import Wanted
 from finemask.datasets.listing import inside
+from finemask.datasets.split import PARTS, Split
 from finemask.errors import DataError, FinemaskError, OutputError, UsageError
 from finemask.io import DataWarning, write_json, write_text
 from finemask.io.journal import fingerprint
@@ -209,6 +210,7 @@ class _Course:
             write_text(out / "quality.csv", table, overwrite=True)
             write_json(out / "dataset.json", self._about(rows), overwrite=True)
             self._write_pages(out, rows)
+            carry_splits(self.plan.root, out, {case[0] for case in cases})
         order = {task.name: number for number, task in enumerate(self.plan.tasks)}
         failures = sorted(self.failures, key=lambda failure: order.get(failure[0], -1))
         errors = [error for _, error in failures]
@@ -245,6 +247,22 @@ class _Course:
         )
         strips = [out / "contact_sheet" / f"{row.case}.png" for row in ordered]
         write_pages(strips, out, heading, GIVEN[first.source])
+
+
+def carry_splits(source: Path, out: Path, cases: set[str]) -> None:
+    """Keep the named splits of a data set whose cases kept their names.
+
+    Args:
+        source: Folder of the data set that was softened.
+        out: Folder of the new one.
+        cases: Its cases; a split that has others too keeps those that there are.
+    """
+    for path in sorted((source / "splits").glob("*.json")):
+        split = Split.load(path)
+        train, val, test = (tuple(n for n in split.part(p) if n in cases) for p in PARTS)
+        if train or val or test:
+            kept = replace(split, train=train, val=val, test=test, fingerprint="")
+            kept.save(out / "splits" / path.name, overwrite=True)
 
 
 def _line(report: Report, made_by: str) -> dict[str, Any]:
