@@ -99,7 +99,7 @@ def by_group(
     Args:
         values: ``[method][group]``, groups from small to large.
         label: Of the vertical axis.
-        unit_range: Whether values lie in [0, 1].
+        unit_range: Whether values lie in [0, 1], which the axis does not leave.
     """
     groups = list(dict.fromkeys(g for found in values.values() for g in found))
     figure = blank_figure(WIDTH, 3.2 + 0.2 * math.ceil(len(values) / IN_A_ROW))
@@ -116,7 +116,8 @@ def by_group(
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylabel(label, fontsize=9)
     if unit_range:
-        axes.set_ylim(-0.02, 1.02)
+        low, high = axes.get_ylim()  # dots, not bars: nothing is measured from 0
+        axes.set_ylim(max(low, -0.02), min(high, 1.02))
     tidy(axes)
     axes.grid(axis="y", color=INK, alpha=0.12, lw=0.6)
     axes.legend(fontsize=8.5, frameon=False, labelcolor=INK, ncols=min(IN_A_ROW, len(values)),
