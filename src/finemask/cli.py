@@ -515,6 +515,10 @@ def compare(
     quote: Annotated[
         Path | None, typer.Option(help="CSV of published rows (row,source,dice,...).")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="ROW", help="Compare with this row; the first if not given."),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -543,6 +547,7 @@ def compare(
         jobs=jobs,
         threads=threads,
         quote=quote,
+        reference=reference,
         resume=resume,
         overwrite=overwrite,
         progress=_progress(),

@@ -130,6 +130,10 @@ def test_nothing_is_redone_and_the_reference_can_change(
     assert results.reference == "dsrl"
     assert "dsrl" in (out / "report.html").read_text()
     assert compare(data, out, resume=True).reference == "dsrl"
+    results = compare(data, out, resume=True, reference="unet")
+    assert (results.reference, len(results.cells)) == ("unet", 4)
+    with pytest.raises(UsageError, match=r"--reference: unet: thin is no row; pick of unet, dsrl"):
+        compare(data, out, resume=True, reference="unet: thin")
 
 
 def refuse_to_run(_plan: Plan, cells: list[object], *_: object, **__: object) -> dict[str, str]:

@@ -61,6 +61,7 @@ def compare(
     jobs: int = 1,
     threads: int | None = None,
     quote: str | Path | None = None,
+    reference: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Track = silent,
@@ -97,6 +98,7 @@ def compare(
         jobs: Cells at a time; the results do not depend on it.
         threads: CPU threads of each cell; the cores divided by the jobs if not given.
         quote: Table of published rows (``row,source`` and metrics) to show beside.
+        reference: Label of the row that all others are compared with; the first if not given.
         resume: Go on in a folder that holds a comparison; methods and seeds may be added.
         overwrite: Replace the comparison that a folder holds.
         progress: Shows how far the work is.
@@ -135,6 +137,7 @@ def compare(
         size_edges=tuple(float(e) for e in size_edges) or None,
         threads=threads,
     )  # fmt: skip
+    plan = plan if reference is None else _referring(plan, reference)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out) as lock:
         if overwrite:
@@ -207,6 +210,14 @@ def _planned(
         **{"threads": old.threads if old else max(1, (os.cpu_count() or 1) // jobs), **given},
     )
     return new if old is None else extended(old, new)
+
+
+def _referring(plan: Plan, label: str) -> Plan:
+    """The plan with that row first."""
+    rows = {row.label: row for row in plan.rows}
+    if label not in rows:
+        raise UsageError("--reference", f"{label} is no row", f"pick of {', '.join(rows)}")
+    return replace(plan, rows=(rows.pop(label), *rows.values()))
 
 
 def _clear(out: Path) -> None:
