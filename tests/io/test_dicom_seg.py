@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,35 @@ def test_planes_left_out_between_others_are_background(ct: Path, tmp_path: Path)
     labels, where = read_labels(edited(tmp_path / "m.dcm", without_plane_2))
     np.testing.assert_array_equal(labels, segments[0])
     assert where.matches(geometry)
+
+
+@pytest.mark.parametrize("kept", [[1, 2, 4], [3], [0], [5]])
+@pytest.mark.parametrize("turned", [False, True])
+def test_outer_planes_left_out_are_filled_in_from_the_image(
+    ct: Path, tmp_path: Path, kept: list[int], turned: bool
+) -> None:
+    array, geometry = read_image(ct)
+    segments = np.zeros((1, *geometry.shape), bool)
+    segments[:, kept] = masks(geometry.shape)[:1, kept]
+    write_segmentation(tmp_path / "m.dcm", segments, geometry, ct, ["lesion"])
+
+    def without_empty(tags: Any) -> None:
+        groups = tags.PerFrameFunctionalGroupsSequence
+        tags.PerFrameFunctionalGroupsSequence = [groups[i] for i in kept]
+        tags.NumberOfFrames = len(kept)
+        data = np.packbits(segments[0, kept].ravel(), bitorder="little").tobytes()
+        tags.PixelData = data + b"\0" * (len(data) % 2)
+
+    mask, expected, image = edited(tmp_path / "m.dcm", without_empty), segments[0], ct
+    if turned:
+        image, grid = tmp_path / "ct.nii.gz", geometry.flipped(0).permuted((2, 1, 0)).flipped(1)
+        write_image(image, np.flip(np.flip(array[0], 0).transpose(2, 1, 0), 1), grid)
+        expected = np.flip(np.flip(segments[0], 0).transpose(2, 1, 0), 1)
+    np.testing.assert_array_equal(read_case(image, truth=mask).truth, expected)
+    # A block of a finer or shifted grid is none of this one.
+    write_image(tmp_path / "other.nii.gz", array, replace(geometry, origin=(10.2, -20.0, 30.0)))
+    with pytest.raises(DataError, match="does not lie on the grid"):
+        read_case(tmp_path / "other.nii.gz", truth=mask)
 
 
 def moved(tags: Any) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from finemask.case import Case
 from finemask.errors import DataError
 from finemask.geometry import Geometry
+from finemask.io.dicom import is_segmentation
+from finemask.io.dicom_seg import widened
 from finemask.io.formats import stem
 from finemask.io.images import read_image, read_probs
 from finemask.io.labels import read_labels
@@ -114,7 +116,8 @@ def on_grid(
 ) -> NDArray[Any]:
     """Turn and flip an array onto a grid without loss, or say how the grids differ.
 
-    Pictures of unknown pixel size need the same shape only.
+    Pictures of unknown pixel size need the same shape only. Planes that a DICOM
+    segmentation leaves out are background, as the standard has it.
 
     Args:
         path: File that the array was read from, for messages.
@@ -136,6 +139,8 @@ def on_grid(
         order, flips = turn
         turned = np.transpose(array, (*range(leading), *(leading + a for a in order)))
         return np.ascontiguousarray(np.flip(turned, tuple(leading + a for a in flips)))
+    elif is_segmentation(Path(path)) and (full := widened(array, found, wanted)) is not None:
+        return full
     raise DataError(
         path,
         f"does not lie on the grid of {os.fspath(owner)}: {_difference(found, wanted)}",

@@ -85,7 +85,7 @@ def is_series(folder: Path) -> bool:
 
 def read_header(path: Path, series: str | None = None) -> Header:
     """Geometry and depth of a file, or of the series in a folder."""
-    if _is_segmentation(path):
+    if is_segmentation(path):
         from finemask.io import dicom_seg
 
         return dicom_seg.read_header(path)
@@ -94,7 +94,7 @@ def read_header(path: Path, series: str | None = None) -> Header:
 
 def read(path: Path, series: str | None = None) -> Raster:
     """Rescaled values of a file, or of the series in a folder, slices in spatial order."""
-    if _is_segmentation(path):
+    if is_segmentation(path):
         from finemask.io import dicom_seg
 
         return dicom_seg.read(path)
@@ -191,7 +191,8 @@ def _refuse_deflated_bomb(path: Path, meta: Any) -> None:
                 )
 
 
-def _is_segmentation(path: Path) -> bool:
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM SEG, by its first bytes alone."""
     from pydicom.filereader import read_file_meta_info
 
     if path.is_dir() or not is_dicom(path):

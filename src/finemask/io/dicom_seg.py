@@ -1,7 +1,8 @@
 """DICOM SEG read as a mask: segments of binary files as classes, fractional ones as shares.
 
-Planes that a file leaves out between others are background, as the standard
-has it; those beyond its first and last plane are not known to the file.
+Planes that a file leaves out are background, as the standard has it: between
+others they are filled in here; those beyond its first and last plane are known
+only to the image, on whose grid `finemask.io.cases.on_grid` brings the mask.
 """
 
 from __future__ import annotations
@@ -181,3 +182,38 @@ def _direction(
     way = ordered[-1].place - ordered[0].place
     height = float(way @ normal)
     return way / height if indices.max() and height else normal
+
+
+def widened(array: NDArray[Any], found: Geometry, wanted: Geometry) -> NDArray[Any] | None:
+    """A mask whose outer empty planes were left out, on the grid of its image.
+
+    Args:
+        array: ``(..., *S)`` values.
+        found: Grid of ``S``.
+        wanted: Grid of the image.
+
+    Returns:
+        The values with zeros round them, or ``None`` where ``found`` is no block of ``wanted``.
+    """
+    if not found.ndim == wanted.ndim == 3 or found.unit != wanted.unit:
+        return None
+    steps = np.linalg.inv(wanted.matrix) @ found.matrix
+    if found.shape[0] == 1:  # how far the planes lie apart that were left out is the image's to say
+        steps[:, 0] /= np.abs(steps[:, 0]).max()
+    turn = np.round(steps).astype(int)
+    if (np.abs(turn).sum(0) != 1).any() or (np.abs(turn).sum(1) != 1).any():
+        return None
+    ends = np.array([[0, 0, 0], np.array(found.shape) - 1])
+    places = wanted.to_index(found.to_world(ends))
+    corners = np.round(places[:1]).astype(int) + ends @ turn.T
+    low, high = corners.min(0), corners.max(0)
+    if np.abs(places - corners).max() > 1e-3 or (low < 0).any() or (high >= wanted.shape).any():
+        return None
+    order = np.argmax(np.abs(turn), axis=1)
+    lead = array.ndim - 3
+    block = np.transpose(array, (*range(lead), *(lead + order)))
+    falling = np.flatnonzero(turn.sum(1) < 0)
+    full = np.zeros((*array.shape[:lead], *wanted.shape), array.dtype)
+    inside = [slice(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    full[..., inside[0], inside[1], inside[2]] = np.flip(block, tuple((lead + falling).tolist()))
+    return full
