@@ -265,6 +265,18 @@ def test_impossible_files(tmp_path: Path, tags: dict, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_errors_of_pydicoms_own_kind_are_one_line(tmp_path: Path) -> None:
+    """Found by damaging files: not every exception of pydicom is a ValueError."""
+    path = save(tmp_path / "a.dcm", slice_tags(VALUES[0]))
+    data = bytearray(path.read_bytes())
+    assert data[132:140] == b"\x02\0\0\0UL\x04\0"
+    data[138] = 2
+    path.write_bytes(data)
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=r"a\.dcm: cannot be decoded \(BytesLengthException"):
+            read(path)
+
+
 @pytest.mark.fault("F48")
 def test_a_truncated_slice_is_named(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", EVEN)

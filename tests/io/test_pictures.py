@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -259,3 +261,51 @@ def test_real_pictures(real_data: Path) -> None:
             np.testing.assert_array_equal(np.squeeze(np.moveaxis(array, 0, -1)), pixels)
         for path in sorted((real_data / name / "masks").iterdir())[:3]:
             np.testing.assert_array_equal(read_labels(path)[0], np.asarray(Image.open(path)) > 127)
+
+
+def tiff_pages(path: Path, offsets: list[int], tags: int = 0) -> Path:
+    """Directories of no use at some offsets, each naming the next, the last one the first."""
+    data = bytearray(4096)
+    data[:8] = struct.pack("<2sHI", b"II", 42, offsets[0])
+    for here, following in zip(offsets, [*offsets[1:], offsets[0]], strict=True):
+        data[here : here + 6] = struct.pack("<HI", tags, following)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.fault("F17", "F58")
+def test_tiff_directories_without_end(tmp_path: Path) -> None:
+    """Found by damaging files: each page cost a second, and there were thousands."""
+    path = tmp_path / "a.tif"
+    for offsets, message in (
+        ([8, 14], "form a circle"),
+        (list(range(8, 8 + 6 * 300, 6)), "at most 256 pages .*, has more"),
+    ):
+        for read in (read_header, read_image):
+            with pytest.raises(DataError, match=message):
+                read(tiff_pages(path, offsets))
+    with pytest.raises(DataError, match="has a page of 60,000 tags"):
+        read_image(tiff_pages(path, [8], tags=60000))
+    path.write_bytes(b"MM\0\x2a\0\0\0\x08")
+    with pytest.raises(DataError, match=r"a\.tif: cannot be decoded"):
+        read_image(path)
+
+
+def test_big_tiff(tmp_path: Path) -> None:
+    pixels = RNG.integers(0, 256, (6, 7), dtype=np.uint8)
+    for order in "<>":
+        tifffile.imwrite(tmp_path / "a.tif", pixels, bigtiff=True, byteorder=order)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0][0], pixels)
+
+
+def test_a_decoder_says_nothing_beside_our_line(tmp_path: Path) -> None:
+    """What tifffile and pydicom log of a damaged file would be lines of their own on stderr."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 7), np.uint8))
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[24:26] = b"\xff\x7f"  # the type of the second tag
+    (tmp_path / "a.tif").write_bytes(data)
+    code = f"from finemask.info import describe_path; describe_path({str(tmp_path / 'a.tif')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "TiffTag" not in done.stderr.partition("Traceback")[0]
+    assert "a.tif: " in done.stderr.splitlines()[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import struct
@@ -161,7 +162,10 @@ def reading(path: FilePath) -> Iterator[None]:
         raise DataError(path, "may not be read", "check the rights of the file") from error
     except MemoryError as error:
         raise DataError(path, "does not fit into memory", "crop it") from error
-    except DECODER_ERRORS as error:
+    except Exception as error:
+        made_by = type(error).__module__.partition(".")[0]
+        if not isinstance(error, DECODER_ERRORS) and made_by not in DECODERS:
+            raise
         kind = type(error).__name__
         raise DataError(
             path, f"cannot be decoded ({kind}: {str(error)[:200]})", "copy or export it again"
@@ -173,3 +177,9 @@ DECODER_ERRORS = (
     ArithmeticError, NotImplementedError, RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow, tifffile, pydicom and int() are known to raise on damaged files."""
+
+DECODERS = ("PIL", "tifffile", "pydicom", "openjpeg", "libjpeg", "jpeg_ls")
+"""Packages whose own kinds of exception mean a damaged file, too."""
+
+for _name in DECODERS:  # what they log of a damaged file is said by our line
+    logging.getLogger(_name).addHandler(logging.NullHandler())

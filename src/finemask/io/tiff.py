@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from finemask.io.raster import MAX_CHANNELS, Header, Raster, check_size
 FORMAT = "TIFF"
 ORIENTATION = 274
 JPEG_COMPRESSIONS = (6, 7, 34892)
+MAX_PAGES, MAX_TAGS = 256, 1000
+"""More than any picture has; reading the first pages of a damaged file may take for ever."""
 
 
 def read_header(path: Path) -> Header:
     """Size, depth and channels of a TIFF, its pixels untouched."""
     import tifffile
 
+    _check_directories(path)
     with tifffile.TiffFile(path) as file:
         return _describe(path, file)
 
@@ -31,6 +35,7 @@ def read(path: Path) -> Raster:
     """All pixels as stored; white-is-zero greys are turned to black-is-zero."""
     import tifffile
 
+    _check_directories(path)
     with tifffile.TiffFile(path) as file:
         header = _describe(path, file)
         page, axes = file.series[0].keyframe, file.series[0].axes
@@ -50,6 +55,44 @@ def read(path: Path) -> Raster:
         top = 2**page.bitspersample - 1 if header.dtype.kind == "u" else array.max()
         array = (top - array).astype(array.dtype)
     return Raster(header, drop_alpha(path, array) if _has_alpha(page) else array, colours)
+
+
+def _check_directories(path: Path) -> None:
+    """Walk the chain of pages, which in a damaged file may be endless or hold any number of tags.
+
+    Raises:
+        DataError: When it is no chain of a few pages of a few tags.
+    """
+    with open(path, "rb") as file:
+        start = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(start[:2])
+        version = struct.unpack(f"{order}H", start[2:4])[0] if order else 0
+        if version not in (42, 43):
+            raise DataError(path, "is no TIFF inside", "export it again")
+        big = version == 43
+        count_form, offset_form, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
+
+        def number(form: str) -> int:
+            data = file.read(struct.calcsize(f"{order}{form}"))
+            return int(struct.unpack(f"{order}{form}", data)[0])
+
+        file.seek(8 if big else 4)
+        offset, seen = number(offset_form), set[int]()
+        while offset:
+            file.seek(offset)
+            tags = number(count_form)
+            seen.add(offset)
+            if tags > MAX_TAGS or len(seen) > MAX_PAGES:
+                found = f"a page of {tags:,} tags" if tags > MAX_TAGS else "more"
+                raise DataError(
+                    path,
+                    f"needs at most {MAX_PAGES} pages of at most {MAX_TAGS} tags, has {found}",
+                    "save each picture as its own file",
+                )
+            file.seek(offset + struct.calcsize(f"{order}{count_form}") + tags * entry)
+            offset = number(offset_form)
+            if offset in seen:
+                raise DataError(path, "is corrupt (its pages form a circle)", "export it again")
 
 
 def _describe(path: Path, file: Any) -> Header:
