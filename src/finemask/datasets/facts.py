@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from finemask.case import Case
 from finemask.datasets.content import pixel_hash
@@ -106,6 +105,8 @@ def find_lesions(mask: Bool[ndarray, " *s"], geometry: Geometry) -> list[Lesion]
         >>> [lesion.voxels for lesion in find_lesions(mask, Geometry.regular((3, 3)))]
         [3]
     """
+    from scipy import ndimage
+
     components, _ = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, mask.ndim))
     sizes = np.sort(np.bincount(components.ravel())[1:])[::-1].tolist()
     return [Lesion(n, equivalent_diameter(n * geometry.voxel_volume, geometry.ndim)) for n in sizes]

@@ -336,8 +336,10 @@ def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:
     """
     for axis in range(2, x.ndim):
         around = [side // 2 if k == axis else 0 for k in reversed(range(2, x.ndim))]
-        padding = [n for n in around for _ in range(2)]
-        x = F.pad(x, padding).unfold(axis, side, 1).sum(-1)
+        padded, size = F.pad(x, [n for n in around for _ in range(2)]), x.shape[axis]
+        x = padded.narrow(axis, 0, size)
+        for step in range(1, side):  # unfold says the same, but ONNX has no such thing
+            x = x + padded.narrow(axis, step, size)
     return x
 
 
