@@ -31,6 +31,8 @@ _HOMES = {
     "train": "finemask.training.loop",
     "load_run": "finemask.runs",
     "predict": "finemask.inference.cohort",
+    "export": "finemask.deploy.export",
+    "load_exported": "finemask.deploy.exported",
     "evaluate": "finemask.evaluation.cohort",
     "compare": "finemask.comparison.compare",
     "soft_mask": "finemask.softmask.matting",

@@ -1,7 +1,8 @@
-"""What a run or an image is, in a few lines, after reading it whole."""
+"""What a run, an export or an image is, in a few lines, after reading it whole."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from finemask.errors import DataError
@@ -9,7 +10,7 @@ from finemask.geometry import Geometry
 
 
 def describe_path(path: str | Path) -> str:
-    """Describe a run folder, an image file or a DICOM series folder.
+    """Describe a run, an exported folder, an image file or a DICOM series folder.
 
     Raises:
         DataError: When it is none of these, or not sound.
@@ -19,6 +20,8 @@ def describe_path(path: str | Path) -> str:
         raise DataError(place, "does not exist", "check the path")
     if (place / "recipe.toml").exists() or (place / "checkpoints").exists():
         return describe_run(place)
+    if (place / "model.json").exists():
+        return describe_exported(place)
     return describe_image(place)
 
 
@@ -49,7 +52,38 @@ def describe_run(folder: Path) -> str:
     return _table(lines)
 
 
-def _spacing(learned_mm: list[list[float]]) -> str:
+def describe_exported(folder: Path) -> str:
+    """What a verified export says of itself, and how it compared with the run."""
+    from finemask.deploy.exported import load_exported
+
+    spec = load_exported(folder).spec
+    task, training = spec.task, spec.training
+    scale = "x".join(map(str, task.scale))
+    lines = {
+        "export": str(folder),
+        "format": f"{spec.kind}, {spec.numbers}, written by finemask {spec.finemask}",
+        "method": spec.method,
+        "task": f"{task.dims}-D, {task.channels} channel(s), scale {scale}",
+        "classes": ", ".join(task.names),
+        "learned from": _spacing(training.lr_spacing_mm),
+        "best checkpoint": f"step {training.step}",
+        f"validation {training.metric}": f"{training.score[0]:.4f}"
+        if training.score
+        else "not validated",
+        "threshold": f"{spec.threshold:.2f}",
+        "licence": spec.licence,
+        "data fingerprint": training.data_fingerprint[:16],
+        **{
+            f"{check.backend} {check.precision}": f"masks agree with Dice {check.mask_dice:.4f} "
+            f"({check.images})"
+            for check in spec.checks
+        },
+        "checksums": "verified",
+    }
+    return _table(lines)
+
+
+def _spacing(learned_mm: Sequence[Sequence[float]]) -> str:
     """LR spacing in training, as one number an axis or a range."""
     if not learned_mm:
         return "LR images without millimetres"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from finemask import __version__
 from finemask.errors import DataError, UsageError
 from finemask.inference import torch_backend
 from finemask.inference.model import Machine, Model
+from finemask.inference.probe import fastest
 from finemask.io.files import sha256, write_text
 from finemask.methods import Method, Segmenter, create
 from finemask.methods.released import find_released, load_released, released_recipe
@@ -69,6 +70,20 @@ class Run(Model):
 
     def find_device(self, name: str) -> str:
         return torch_backend.find_device(name)
+
+    def choose(self, machine: Machine) -> Machine:
+        backend = "torch" if machine.backend == "auto" else machine.backend
+        if backend not in ("torch", "compile"):
+            raise UsageError(
+                "--backend",
+                f"is {backend}, but {self.path} is a run, which torch runs",
+                f"export it first: finemask export RUN --to {backend} --out DIR",
+            )
+        precisions = (
+            ["32-true", "bf16-mixed"] if machine.precision == "auto" else [machine.precision]
+        )
+        choices = [replace(machine, backend=backend, precision=each) for each in precisions]
+        return fastest(self, choices)
 
     def network(self, machine: Machine) -> torch_backend.TorchNetwork:
         return torch_backend.segmenting(self.segmenter, machine)

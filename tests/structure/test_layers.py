@@ -30,7 +30,7 @@ LAYERS = {
     3: ("methods",),
     4: (
         *("training", "runs", "inference", "evaluation", "report", "demo", "info", "comparison"),
-        "annotation",
+        *("annotation", "deploy"),
     ),
     5: ("cli", "__main__"),
 }
@@ -124,6 +124,7 @@ def test_package_and_evaluation_load_no_torch() -> None:
     assert "torch" not in loaded_by("import finemask")
     assert "torch" not in loaded_by("from finemask.evaluation.cohort import evaluate")
     assert "torch" not in loaded_by("from finemask.inference.cohort import predict")
+    assert "torch" not in loaded_by("from finemask import load_exported")
 
 
 def test_default_path_needs_no_forbidden_package() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from finemask.case import Case
 from finemask.datasets import Split
+from finemask.deploy.exported import is_exported, load_exported
 from finemask.errors import (
     DataError,
     FinemaskError,
@@ -62,6 +63,7 @@ def predict(
     max_memory_bytes: int | None = None,
     device: str = "auto",
     precision: str = "32-true",
+    backend: str = "auto",
     progress: Track | None = None,
 ) -> Outcome:
     """Write a mask for every image, each at its true place in the patient.
@@ -93,7 +95,9 @@ def predict(
             like; a last call with ``resume`` and no shard makes one manifest of theirs.
         max_memory_bytes: Bound on the memory that one prediction adds.
         device: ``auto``, ``cpu``, ``cuda``, ...
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto`` for the fastest.
+        backend: ``torch`` or ``compile`` for a run, ``onnx`` or ``openvino`` for an exported
+            one; ``auto`` measures which is the fastest.
         progress: Tells the user how far it is.
 
     Returns:
@@ -104,12 +108,13 @@ def predict(
             outputs that exist.
     """
     run = run if isinstance(run, Model) else load_model(run)
-    machine = Machine(run.find_device(device), precision, max_memory_bytes)
+    machine = Machine(run.find_device(device), precision, max_memory_bytes, backend)
     wanted = check_options(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = shared_out(_of_part(find_sources(paths), run, part), shard)
     out = Path(out)
     _check_outputs(sources, out, wanted, replace=overwrite or resume)
+    machine = run.choose(machine)
     ledger = Ledger(out, _made_by(run, wanted, machine), shard)
     failures: list[FinemaskError] = []
     done = skipped = 0
@@ -153,11 +158,13 @@ def _attempt(write: Callable[[], None], files: Sequence[Path]) -> Exception | No
 
 
 def load_model(folder: str | Path) -> Model:
-    """A run folder, ready to predict.
+    """A run folder, or an exported one, ready to predict.
 
     Raises:
-        DataError: When it is none, or damaged.
+        DataError: When it is neither, or damaged.
     """
+    if is_exported(Path(folder)):
+        return load_exported(folder)
     from finemask.runs import load_run
 
     return load_run(folder)

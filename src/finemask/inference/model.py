@@ -21,8 +21,10 @@ from finemask.errors import UsageError
 from finemask.inference.resources import available_bytes
 from finemask.recipe import Recipe
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-"""Lightning Fabric's names of what a network predicts in."""
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "auto")
+"""Lightning Fabric's names of what a network predicts in; ``auto`` is for `Model.choose`."""
+BACKENDS = ("auto", "torch", "compile", "onnx", "openvino")
+"""What runs a network; ``compile`` is torch, with the network compiled first."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,23 @@ class Machine:
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` for `Model.choose`.
         max_memory_bytes: Bound on what a prediction adds; by default most of what is free.
+        backend: One of ``BACKENDS``; ``auto`` for `Model.choose`.
     """
 
     device: str = "cpu"
     precision: str = "32-true"
     max_memory_bytes: int | None = None
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                "precision", f"is {self.precision!r}", f"choose one of {', '.join(PRECISIONS)}"
-            )
+        for option, value, known in (
+            ("--precision", self.precision, PRECISIONS),
+            ("--backend", self.backend, BACKENDS),
+        ):
+            if value not in known:
+                raise UsageError(option, f"is {value!r}", f"choose one of {', '.join(known)}")
         if self.max_memory_bytes is not None and self.max_memory_bytes < 1:
             raise UsageError("max memory", f"is {self.max_memory_bytes}", "give a positive size")
 
@@ -130,6 +136,14 @@ class Model(ABC):
 
         Raises:
             UsageError: When it is not here.
+        """
+
+    @abstractmethod
+    def choose(self, machine: Machine) -> Machine:
+        """The same machine with a backend and a precision in place of ``auto``, by measurement.
+
+        Raises:
+            UsageError: When what was asked for does not run this model.
         """
 
     @abstractmethod

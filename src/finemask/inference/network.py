@@ -77,6 +77,7 @@ def predict_case(
     max_memory_bytes: int | None = None,
     device: str = "cpu",
     precision: str = "32-true",
+    backend: str = "auto",
 ) -> Prediction:
     """Foreground probabilities of one case, at their true place in the patient.
 
@@ -88,13 +89,14 @@ def predict_case(
         lr_case: The data set's own LR image, where the recipe wants one.
         max_memory_bytes: Bound on the memory that is added.
         device: Where the network runs.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``auto``.
+        backend: See `Machine`.
 
     Raises:
         DataError: When the image does not suit the model.
     """
+    machine = model.choose(Machine(device, precision, max_memory_bytes, backend))
     view = view_case(model.recipe, case, mode=mode, grid=grid, lr_case=lr_case)
-    machine = Machine(device, precision, max_memory_bytes)
     return Prediction(case.name, probs_of(model, view, machine), view.written)
 
 

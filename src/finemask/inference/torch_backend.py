@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class TorchNetwork(Network):
         maps: How many it gives.
         stride: LR sides of a tile are multiples of it.
         window: LR sides of the smallest image that it is shown.
+        run: What is called in place of ``module``, for a compiled one.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class TorchNetwork(Network):
         maps: int,
         stride: int = 1,
         window: tuple[int, ...] = (),
+        run: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__(scale, maps, stride, window)
         self.module, self.machine = module.to(machine.device), machine
+        self.run = run or module
 
     def forward(
         self, tile: Float[ndarray, " c *t"], guidance: Float[ndarray, " g *p"] | None = None
@@ -56,7 +60,7 @@ class TorchNetwork(Network):
         writable = [np.require(array, np.float32, ["C", "W"]) for array in arrays]
         batch = [torch.from_numpy(array)[None].to(self.machine.device) for array in writable]
         with _evaluating(self.module), torch.inference_mode(), autocast(self.machine):
-            out = self.module(*batch)
+            out = self.run(*batch)
         values: Float[ndarray, " f *hr"] = out[0].float().cpu().numpy()
         return values
 
@@ -108,8 +112,9 @@ def segmenting(segmenter: Segmenter, machine: Machine) -> TorchNetwork:
         (1, 6, 10)
     """
     task, module = segmenter.task, _Entry(segmenter, "probs")
+    run = _compiled(segmenter) if machine.backend == "compile" else None
     return TorchNetwork(
-        module, machine, task.scale, task.foreground, segmenter.stride, segmenter.window
+        module, machine, task.scale, task.foreground, segmenter.stride, segmenter.window, run
     )
 
 
@@ -149,6 +154,12 @@ def weights_sha256(network: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _compiled(segmenter: Segmenter) -> Callable[..., Tensor]:
+    """Compiled at the first call, once for each network."""
+    return torch.compile(segmenter.probs)
 
 
 class _Entry(nn.Module):

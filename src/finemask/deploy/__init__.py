@@ -1,0 +1,1 @@
+"""Deployment: a trained network as a folder that predicts anywhere, with or without torch."""
