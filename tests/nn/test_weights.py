@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
+import struct
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,6 +51,7 @@ class Trap:
         return os.mkdir, (self.folder,)
 
 
+@pytest.mark.fault("F77")
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     sprung = tmp_path / "sprung"
     torch.save({"a": torch.ones(1), "b": Trap(sprung)}, tmp_path / "w.pth")
@@ -88,3 +94,81 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             read_weights(tmp_path / name)
     with pytest.raises(DataError, match="cannot be read"):
         read_weights(tmp_path)
+
+
+def archive(path: Path, *, name: str = "w/data/9", packed: bool = False, link: bool = False,
+            times: int = 1) -> Path:  # fmt: skip
+    """A sound file of torch.save with a member that it would never have."""
+    torch.save(WEIGHTS, path)
+    with zipfile.ZipFile(path, "a") as file:
+        member = zipfile.ZipInfo(name)
+        member.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+        if link:
+            member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        for _ in range(times):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a name comes twice
+                file.writestr(member, bytes(1000))
+    return path
+
+
+@pytest.mark.fault("F79")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"name": "../outside"},
+        {"name": "w/../../outside"},
+        {"name": "/etc/outside"},
+        {"name": "\\\\host\\outside"},
+        {"packed": True},
+        {"link": True},
+        {"times": 2},
+    ],
+)
+def test_archives_are_checked_member_by_member(tmp_path: Path, odd: dict[str, object]) -> None:
+    path = archive(tmp_path / "w.pth", **odd)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="members that torch.save does not make"):
+        read_weights(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
+    assert same(read_weights(archive(tmp_path / "w.pth")))
+
+
+def test_an_old_reader_of_pickles_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(WEIGHTS, tmp_path / "w.pth")
+    save_file(WEIGHTS, tmp_path / "w.safetensors")
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(DataError, match=r"use PyTorch 2\.10 or later"):
+        read_weights(tmp_path / "w.pth")
+    assert same(read_weights(tmp_path / "w.safetensors"))
+
+
+HEADERS = {
+    "longer than the file": (1 << 40, b"{}"),
+    "no JSON": (6, b"{'a':1"),
+    "offsets outside": (None, {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 40]}}),
+    "offsets that overlap": (
+        None,
+        {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"},
+    ),
+    "offsets backwards": (None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}),
+    "a shape of another size": (
+        None,
+        {"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 4]}},
+    ),
+    "an unknown type": (None, {"a": {"dtype": "O", "shape": [1], "data_offsets": [0, 4]}}),
+}
+
+
+@pytest.mark.fault("F83")
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_false_headers_of_safetensors_are_refused(
+    tmp_path: Path, header: tuple[int | None, object]
+) -> None:
+    length, content = header
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    length = len(text) if length is None else length
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", length) + text + bytes(4))
+    with pytest.raises(DataError, match="is no readable safetensors file"):
+        read_weights(tmp_path / "w.safetensors")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from finemask.errors import DataError
+from finemask.io import sha256
 from finemask.training import checkpoint as module
 from finemask.training.checkpoint import (
     load_checkpoint,
@@ -83,6 +84,39 @@ def test_metadata_of_the_wrong_kind_is_one_line(tmp_path: Path, key: str, value:
         verify_checkpoint(tmp_path / "last")
 
 
+BAD = (None, True, -1, 10**30, "x", [], [1], {}, {"a": 1}, [[1.0], [2.0]], [["a", "b"], [1, 2]],
+       float("nan"), float("inf"), [[0.0, 1.0], [1.0, 1.0]], [0, 4], [1, 2, 3, 4])  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [*META, "step", "sha256", "equipment"])
+def test_metadata_of_a_stranger_fits_its_schema_or_is_refused(tmp_path: Path, key: str) -> None:
+    """Whatever a value is: it means what it says, or one line says that it does not."""
+    save(tmp_path / "last", 1)
+    path = tmp_path / "last" / "meta.json"
+    meta, refused = json.loads(path.read_text()), 0
+    for value in BAD:
+        path.write_text(json.dumps({**meta, key: value}))
+        try:
+            found = verify_checkpoint(tmp_path / "last").meta[key]
+        except DataError:
+            refused += 1
+        else:
+            assert json.dumps(found) == json.dumps(value)
+    assert refused >= len(BAD) - 4
+
+
+@pytest.mark.fault("F83")
+def test_a_sound_checksum_of_a_false_file_is_one_line(tmp_path: Path) -> None:
+    """A stranger's checkpoint may well have the checksums of what is in it."""
+    save(tmp_path / "last", 1)
+    (tmp_path / "last" / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+    meta = json.loads((tmp_path / "last" / "meta.json").read_text())
+    meta["sha256"]["model.safetensors"] = sha256(tmp_path / "last" / "model.safetensors")
+    (tmp_path / "last" / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(DataError, match="is no readable safetensors file"):
+        load_checkpoint(tmp_path / "last").weights()
+
+
 @pytest.mark.fault("F63")
 def test_too_little_space_is_seen_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +128,7 @@ def test_too_little_space_is_seen_before_writing(
     assert load_checkpoint(tmp_path / "last").step == 1
 
 
+@pytest.mark.fault("F80")
 def test_a_checksum_list_cannot_name_other_files(tmp_path: Path) -> None:
     save(tmp_path / "last", 1)
     path = tmp_path / "last" / "meta.json"
@@ -151,6 +186,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.fault("F82")
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
 def test_an_optimiser_goes_on_exactly(kind: type[torch.optim.Optimizer]) -> None:
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
+import stat
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from torch import Tensor
 
 from finemask.errors import DataError
 
+SAFE_TORCH = (2, 10)
+MOST_MEMBERS, LARGEST_PICKLE = 100_000, 64 * 2**20
 NESTS = ("state_dict", "model")
 """Where training scripts keep the weights within their checkpoints."""
 
@@ -34,6 +39,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DataError(path, f"cannot be read ({error.strerror or error})", "check it") from error
     except SafetensorError as error:
         raise DataError(path, f"is no readable safetensors file ({error})", "check it") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(path, "is a damaged archive", "copy or download it again") from error
     except pickle.UnpicklingError as error:
         raise DataError(
             path,
@@ -49,9 +56,56 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickled(path: Path) -> Any:
+    """What ``torch.save`` wrote, as tensors and plain values of PyTorch's own list of types.
+
+    Its reader is trusted from version 2.10 on: before, a made-up file could damage memory in
+    spite of ``weights_only``.
+    """
+    if tuple(int(n) for n in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise DataError(
+            path,
+            f"is a file of torch.save, which PyTorch {torch.__version__} does not read safely",
+            "use PyTorch 2.10 or later, or save it as .safetensors",
+        )
+    if zipfile.is_zipfile(path):
+        _check_members(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the file's pickle protocol
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_members(path: Path) -> None:
+    """Look at each member of an archive before any is read; none is unpacked to disk, ever.
+
+    Raises:
+        DataError: On a name that leads outside or comes twice, a link, packed bytes (PyTorch
+            packs nothing, so a small file cannot become a large one) or an endless list.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    names = [member.filename for member in members]
+    odd = [
+        member.filename
+        for member in members
+        if member.compress_type != zipfile.ZIP_STORED
+        or member.filename.startswith(("/", "\\"))
+        or ".." in re.split(r"[/\\]", member.filename)
+        or stat.S_ISLNK(member.external_attr >> 16)
+        or (member.filename.endswith(".pkl") and member.file_size > LARGEST_PICKLE)
+    ]
+    total = sum(member.file_size for member in members)
+    if (
+        odd
+        or len(set(names)) < len(names)
+        or len(names) > MOST_MEMBERS
+        or (total > path.stat().st_size)
+    ):
+        told = f" (such as {odd[0]!r})" if odd else ""
+        raise DataError(
+            path,
+            f"is an archive with members that torch.save does not make{told}",
+            "save its state dict alone, best as .safetensors",
+        )
 
 
 def _tensors_of(loaded: Any, path: Path) -> dict[str, Tensor]:

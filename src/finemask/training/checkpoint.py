@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,21 +23,47 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
-from finemask.errors import DataError
+from finemask.errors import DataError, OutputError
 from finemask.io.files import sha256
 
 FORMAT = 1
 _FILES = ("model.safetensors", "state.safetensors")
+LARGEST_META = 64 * 2**20
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_sides(value: Any) -> bool:
+    """Voxels along each axis."""
+    sides = value if isinstance(value, list) else []
+    return len(sides) in (2, 3) and all(type(n) is int and 0 < n < 2**31 for n in sides)
+
+
+def _is_spacing_range(value: Any) -> bool:
+    """Least and largest spacing of each axis, or nothing for images in pixels."""
+    if not isinstance(value, list) or len(value) not in (0, 2):
+        return False
+    axes = {len(one) if isinstance(one, list) else 0 for one in value}
+    return axes in (set(), {2}, {3}) and all(_is_number(v) and v > 0 for one in value for v in one)
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
+
+
 _FIELDS: dict[str, Callable[[Any], bool]] = {
-    "score": lambda v: v is None or isinstance(v, (int, float)),
-    "threshold": lambda v: isinstance(v, (int, float)) and 0 < v <= 1,
-    "window_lr": lambda v: isinstance(v, list) and all(isinstance(n, int) for n in v),
-    "lr_spacing_mm": lambda v: v == [] or (isinstance(v, list) and len(v) == 2),
+    "score": lambda v: v is None or _is_number(v),
+    "threshold": lambda v: _is_number(v) and 0 < v <= 1,
+    "window_lr": _are_sides,
+    "lr_spacing_mm": _is_spacing_range,
     "metric": lambda v: isinstance(v, str),
-    "versions": lambda v: isinstance(v, dict),
+    "versions": _are_words,
     "data_fingerprint": lambda v: isinstance(v, str),
 }
 """What the metadata must say beside step and checksums, and how it must look."""
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {"equipment": _are_words}
 
 
 @dataclass(frozen=True)
@@ -51,10 +78,10 @@ class Checkpoint:
         return int(self.meta["step"])
 
     def weights(self) -> dict[str, Tensor]:
-        return load_file(self.path / "model.safetensors")
+        return read_tensors(self.path / "model.safetensors")
 
     def state(self) -> dict[str, Tensor]:
-        return load_file(self.path / "state.safetensors")
+        return read_tensors(self.path / "state.safetensors")
 
 
 def save_checkpoint(
@@ -79,11 +106,13 @@ def save_checkpoint(
     except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
         if isinstance(error, (OSError, SafetensorError)):
-            raise DataError(
+            told = OutputError(
                 folder,
                 f"cannot be written ({error}); the checkpoint before it is kept",
                 "free some space or mend the folder, then go on with --resume",
-            ) from error
+            )
+            told.exit_code = 1 if folder.exists() else 3  # the run was stopped, or never began
+            raise told from error
         raise
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -138,17 +167,20 @@ def verify_checkpoint(folder: Path) -> Checkpoint:
         DataError: On anything missing, cut short or changed.
     """
     try:
+        if (folder / "meta.json").stat().st_size > LARGEST_META:
+            raise ValueError("it is no description of a checkpoint but something larger")
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         sums = dict(meta["sha256"])
         step = int(meta["step"])
         wrong = [key for key, fits in _FIELDS.items() if not fits(meta[key])]
+        wrong += [key for key, fits in _OPTIONAL.items() if key in meta and not fits(meta[key])]
         if wrong:
             raise ValueError(f"{wrong[0]} is {meta[wrong[0]]!r}")
     except FileNotFoundError as error:
         raise DataError(
             folder, "holds no checkpoint (meta.json is missing)", "train, or give a run folder"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             folder / "meta.json", f"is damaged ({error})", "use another checkpoint or train again"
         ) from error
