@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from public_trees import TREES
 
+from finemask.annotation.cohort import soften
 from finemask.datasets import make_phantoms
+from finemask.datasets.public import PUBLIC, prepare_dataset
 from finemask.errors import UsageError
 from finemask.methods import METHODS
 from finemask.recipe import Recipe, find_recipe, shipped_recipes
@@ -14,41 +18,89 @@ from finemask.strict import read_toml
 from finemask.training.loop import train
 
 ROOT = Path(__file__).parents[2]
-VOLUMES = ("hippocampus", "left_atrium", "lidc_idri/sasrnet")
 QUICK = {"train.steps": 2, "train.epochs": 0, "train.validate_cases": 1, "config.width": 4}
 """Changed so that two steps take a moment; everything else must be as the file says."""
+FLAT = {"pairs.crop": "32x32", "train.batch_size": 2}
 SMALLER = {
-    "lidc_idri/sasrnet": {"pairs.crop": "24x24x24", "train.batch_size": 2, "config.sr_width": 4},
-    "isic2018/sasrnet": {"pairs.crop": "64x64", "train.batch_size": 2},
-    "polyps/m2snet": {
-        "pairs.crop": "64x64",
-        "train.batch_size": 2,
+    "sasrnet": {"train.batch_size": 2, "config.sr_width": 4},
+    "m2snet": {
+        **FLAT,
         "config.encoder": "resnet18",
         "config.encoder_width": 4,
         "config.lossnet_width": 2,
         "config.lossnet_size": 32,
     },
+    "sasrnet_pranet": {
+        **FLAT,
+        "config.encoder": "resnet18",
+        "config.encoder_width": 4,
+        "config.channel": 4,
+        "config.sr_width": 4,
+        "train.rescale": "1",
+    },
+    "dsnet": {**FLAT, "config.transfer": "none", "config.critic_width": 4, "config.depth": 3},
+    "srgan": {
+        **FLAT,
+        "config.blocks": 1,
+        "config.critic_width": 4,
+        "config.critic_stages": 2,
+        "config.content_width": 2,
+    },
+    "pfseg": {"config.depth": 3},
+    "lidc_idri/sasrnet": {"pairs.crop": "8x24x24"},
+    "isic2018/sasrnet": {"pairs.crop": "32x32"},
 }
-"""Changed further where a step takes gigabytes."""
+"""Changed further by method or recipe, where a step takes gigabytes."""
+WITHOUT = {"sasrnet_pranet": ("config.width",)}
+"""Of ``QUICK``, what a method does not have."""
+FORMS = {
+    "lidc_idri/dsnet": ("dsnet", "raters"),
+    "deeplesion/dsnet": ("dsnet", "recist"),
+    "isbi2012/dsnet": ("original", "mask"),
+    "promise12/dsnet": ("dsnet", "mask"),
+    "brats2020/pfseg": ("whole_tumour", ""),
+}
+"""Variant that a recipe needs, and what its Soft Masks are made from; else as the set comes."""
+KINDS = {"hippocampus": "nodules", "left_atrium": "nodules"}
+"""Phantoms for recipes of a kind of image; else ultrasound."""
 RECIPES = shipped_recipes()
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A small data set for a recipe: of its public set's own layout, or phantoms."""
     folder = tmp_path_factory.mktemp("recipes")
-    return {
-        2: make_phantoms(folder / "two", kind="ultrasound", cases=5, size=(64, 64)),
-        3: make_phantoms(folder / "three", kind="nodules", cases=5, size=(16, 32, 32)),
-    }
+
+    def make(recipe: str) -> Path:
+        name = recipe.partition("/")[0]
+        if "/" not in recipe:
+            kind = KINDS.get(recipe, "ultrasound")
+            size = (16, 32, 32) if kind == "nodules" else (64, 64)
+            return make_phantoms(folder / recipe, kind=kind, cases=5, size=size)
+        variant, marks = FORMS.get(recipe, ("original", ""))
+        raw, out = folder / f"raw_{name}", folder / f"{name}_{variant}"
+        if not raw.exists():
+            TREES[name](raw)
+        if not out.exists():
+            prepare_dataset(name, raw, out, variant=variant)
+        if not marks:
+            return out
+        quick = {"raters": "mean", "mask": "dilation"}.get(marks, "matting")
+        soften(out, folder / f"{name}_soft", marks, method=quick)
+        return folder / f"{name}_soft"
+
+    return make
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_recipe_trains_two_steps(
-    name: str, data: dict[int, Path], tmp_path: Path
+    name: str, data: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    changed = {**QUICK, **SMALLER.get(name, {})}
+    method = name.rpartition("/")[2]
+    changed = {**QUICK, **SMALLER.get(method, {}), **SMALLER.get(name, {})}
+    changed = {key: v for key, v in changed.items() if key not in WITHOUT.get(method, ())}
     run = train(
-        data[3 if name in VOLUMES else 2],
+        data(name),
         tmp_path / "run",
         recipe=name,
         settings=[f"{key}={value}" for key, value in changed.items()],
@@ -62,6 +114,22 @@ def test_a_shipped_recipe_trains_two_steps(
             if f"{section}.{key}" not in changed:
                 kept = resolved[section][key]
                 assert (list(kept) if isinstance(kept, tuple) else kept) == value
+
+
+def test_every_papers_setting_ships_for_each_of_its_sets() -> None:
+    settings = {
+        "sasrnet": ("lidc_idri", "isic2018"),
+        "sasrnet_pranet": ("polyps",),
+        "dsnet": ("deeplesion", "lidc_idri", "isbi2012", "promise12"),
+        "pfseg": ("brats2020", "liver_mr"),
+        "m2snet": ("polyps", "polyp_videos", "covid19", "busi", "goals2022"),
+    }
+    wanted = {f"{name}/{method}" for method, names in settings.items() for name in names}
+    assert wanted <= set(RECIPES)
+    for name in (name for name in RECIPES if "/" in name):
+        folder, _, method = name.partition("/")
+        assert folder in PUBLIC
+        assert read_toml(find_recipe(name))["method"] == method
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -15,7 +15,7 @@ from public_trees import TREES, Truth, disc, noise
 import finemask.datasets.public.writing as writing
 from finemask.datasets import find_split, load_dataset, make_split
 from finemask.datasets.public import PUBLIC, prepare_dataset
-from finemask.errors import DataError, UsageError
+from finemask.errors import DataError, OutputError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +246,20 @@ def test_the_cut_to_the_valid_area_is_that_of_the_mask(
     assert case.truth is not None
     inner = disc("FP03")[2:22, 4:30]
     np.testing.assert_array_equal(case.truth, nearest(inner, (1296, 1408)))
+
+
+def test_a_full_disk_ends_the_call_at_once(
+    raw: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = writing.Writer.write
+
+    def fill(self: writing.Writer, item: writing.Item) -> list[dict[str, object]]:
+        if item.name == "02_dr":
+            raise OutputError(tmp_path, "is full", "free some space")
+        return written(self, item)
+
+    monkeypatch.setattr(writing.Writer, "write", fill)
+    with pytest.raises(OutputError, match="is full, 3 cases are done") as told:
+        prepare_dataset("hrf", raw["hrf"], tmp_path / "out")
+    assert told.value.exit_code == 1
+    assert not (tmp_path / "out").exists()

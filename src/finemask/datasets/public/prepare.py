@@ -22,11 +22,11 @@ from finemask.datasets.public.writing import (
     roles,
     write_tables,
 )
-from finemask.errors import DataError, FinemaskError, UsageError
+from finemask.errors import DataError, FinemaskError, OutputError, UsageError
 from finemask.io.files import write_text
 from finemask.io.journal import Journal, fingerprint
 from finemask.io.outputs import check_writable, error_within
-from finemask.outcome import Outcome
+from finemask.outcome import Outcome, stopped
 from finemask.progress import Track, silent
 
 FILE = "prepare.jsonl"
@@ -148,6 +148,8 @@ class _Course:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # masks are interpreted here, not guessed
                     outputs = self.writer.write(item)
+            except OutputError as error:
+                raise stopped(error, len(self.done)) from error
             except FinemaskError as error:
                 self.failures.append((item.name, error))
                 continue
