@@ -53,6 +53,23 @@ def save_palette(path: Path, indices: NDArray[np.uint8], colours: list[int]) -> 
     picture.save(path)
 
 
+def lidc_slices(root: Path) -> Truth:
+    """Slices that others cut, with four readers each; two agree in part."""
+    truth: Truth = {}
+    for patient in range(1, 6):
+        for nodule in (0, 10):
+            folder = root / "LIDC-IDRI-slices" / f"LIDC-IDRI-{patient:04d}" / f"nodule-{nodule}"
+            for k in (0, 1):
+                key = f"LIDC-IDRI-{patient:04d}_nodule-{nodule}_s{k:02d}"
+                save(folder / "images" / f"slice-{k}.png", noise(key, 1))
+                for reader in range(4):
+                    mask = disc(key) if reader < 2 else disc(f"{key} {reader}", radius=3)
+                    mask = mask if reader < 3 else np.zeros_like(mask)
+                    save(folder / f"mask-{reader}" / f"slice-{k}.png", mask * 255)
+                truth[key] = disc(key)
+    return truth
+
+
 def isic2018(root: Path) -> Truth:
     """JPEG images; the masks are 0 and 255, one with the grey fringe of resampling."""
     truth: Truth = {}
@@ -661,7 +678,7 @@ def lidc_idri(root: Path) -> Truth:
 TREES: dict[str, Callable[[Path], Truth]] = {
     tree.__name__: tree
     for tree in (
-        *(lidc_idri, deeplesion, isic2018, polyps, polyp_videos, busi, goals2022),
+        *(lidc_idri, lidc_slices, deeplesion, isic2018, polyps, polyp_videos, busi, goals2022),
         *(drive, chase_db1, stare, hrf, prime_fp20, fives, idrid, ddr, cityscapes),
         *(brats2020, covid19_slices, covid19_scans, covid19, isbi2012, promise12, liver_mr),
         *(decathlon, nnunet),

@@ -18,6 +18,10 @@ Forms:
   size, in Hounsfield units, round the nodule's middle. Its split is by nodule, 387/55/544.
 
 Both papers' lists are not published; ours are drawn. ``patients`` is the leak-free one.
+
+``read_lidc_slices`` reads the set that others cut from it and share as "LIDC-IDRI-slices":
+``LIDC-IDRI-0001/nodule-0/images/slice-0.png`` and the same in ``mask-0/`` to ``mask-3/``. Each
+slice was stretched to 0..255 by itself: its greys are no Hounsfield units, its pixel size is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from numpy import ndarray
 
 from finemask.datasets.dataset import Part
 from finemask.datasets.public.grids import cut_window, onto
-from finemask.datasets.public.layout import Raw
+from finemask.datasets.public.layout import Raw, matching, partner
 from finemask.datasets.public.lidc_xml import (
     READERS,
     Readings,
@@ -43,6 +47,7 @@ from finemask.datasets.public.lidc_xml import (
     read_readings,
     region_of,
 )
+from finemask.datasets.public.masks import read_foreground
 from finemask.datasets.public.records import Computed, Draft, Item, Picture
 from finemask.datasets.public.slices import whole_numbers
 from finemask.datasets.public.splits import by_count, split_of
@@ -50,6 +55,7 @@ from finemask.datasets.split import Split
 from finemask.errors import DataError, FinemaskError
 from finemask.geometry import Geometry
 from finemask.io import dicom, read_header
+from finemask.io.formats import natural_key
 from finemask.io.images import read_image
 from finemask.preparation import to_grid
 
@@ -59,6 +65,7 @@ PATIENT_PARTS: dict[Part, int] = {"train": 70, "val": 10, "test": 20}
 SASRNET_SIDE, SASRNET_SPACING_MM, THICKEST_MM = 96, 1.0, 2.5
 DSNET_SIDE = 64
 AIR_HU = -1024
+SLICE = r"slice-(\d+)\.png"
 LEAK = "it divides nodules, and those of one patient may be in several parts"
 LABELS = {"nodule": 1}
 
@@ -137,11 +144,11 @@ def _scans(home: Raw, root: Path) -> tuple[list[Scan], list[str]]:
 
 
 def _slices(folder: Path) -> dict[str, tuple[str, float]]:
-    """Series and height of each slice by its SOPInstanceUID; CT only."""
+    """Series and height of each slice by its SOPInstanceUID; radiographs have no height."""
     found = {}
     for path in sorted(folder.glob("*.dcm")):
         tags = dicom.read_tags(path)
-        if str(tags.get("Modality", "")) == "CT" and tags.get("ImagePositionPatient"):
+        if tags.get("ImagePositionPatient"):
             found[str(tags.SOPInstanceUID)] = (
                 str(tags.SeriesInstanceUID),
                 float(tags.ImagePositionPatient[2]),
@@ -354,3 +361,36 @@ def _picture_mask(
     chosen = 2 * masks.sum(0) >= READERS if reader is None else masks[reader]
     classes: UInt8[ndarray, " h w"] = chosen.astype(np.uint8)
     return classes, Geometry.regular((DSNET_SIDE, DSNET_SIDE))
+
+
+def read_lidc_slices(raw: Raw) -> Draft:
+    """Slices that others cut: four readers each, and what at least two of them marked."""
+    home = raw.home("LIDC-IDRI-*/nodule-*/images")
+    items = []
+    for folder in sorted(home.root.glob("LIDC-IDRI-*/nodule-*"), key=natural_key):
+        nodule = replace(home, root=folder)
+        images = matching(nodule.folder("images"), SLICE)
+        masks = [nodule.folder(f"mask-{reader}") for reader in range(READERS)]
+        files = [matching(mask, SLICE) for mask in masks]
+        for key, image in images.items():
+            of_slice = tuple(
+                partner(found, key, image, mask) for found, mask in zip(files, masks, strict=True)
+            )
+            readers = tuple(Computed(partial(read_foreground, path), (path,)) for path in of_slice)
+            items.append(
+                Item(
+                    f"{folder.parent.name}_{folder.name}_s{int(key):02d}",
+                    (image,),
+                    Computed(partial(_agreed, of_slice), of_slice),
+                    readers,
+                    group=folder.parent.name,
+                )
+            )
+    return Draft(tuple(items), LABELS, {"patients": _by_patient(items)})
+
+
+def _agreed(paths: tuple[Path, ...]) -> Picture:
+    """What at least half of the readers marked."""
+    masks = [read_foreground(path) for path in paths]
+    votes = np.sum([mask for mask, _ in masks], axis=0)
+    return (2 * votes >= len(paths)).astype(np.uint8), masks[0][1]

@@ -74,7 +74,10 @@ def read_polyps(raw: Raw) -> Draft:
     ]
     learning = [item.name for item in items]
     tests = dict[str, list[str]]()
+    missing = [f for f in TEST_SETS if not (home.root / "TestDataset" / f).is_dir()]
     for folder, name in TEST_SETS.items():
+        if folder in missing and len(missing) < len(TEST_SETS):
+            continue
         below = home.below("TestDataset").below(folder)
         cases = [
             Item(case_name(f"{name}_{key}"), (image,), mask, split="test")
@@ -84,8 +87,10 @@ def read_polyps(raw: Raw) -> Draft:
         items += cases
     if raw.variant in SIZES:
         items = [resized(item, SIZES[raw.variant]) for item in items]
-    splits, notes = _polyp_splits(learning, tests), (f"the split leaks: {CLINICDB_LEAK}",)
-    return Draft(tuple(items), {"polyp": 1}, splits, notes=notes)
+    notes = [f"the split leaks: {CLINICDB_LEAK}"]
+    if missing:
+        notes.append(f"test sets that are not there: {', '.join(missing)}")
+    return Draft(tuple(items), {"polyp": 1}, _polyp_splits(learning, tests), notes=tuple(notes))
 
 
 def _polyp_splits(learning: list[str], tests: dict[str, list[str]]) -> dict[str, Split]:
