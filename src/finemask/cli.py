@@ -456,6 +456,9 @@ def evaluate(
         ),
     ] = None,
     part: Annotated[str, typer.Option(help="Which part: train, val or test.")] = "test",
+    readers: Annotated[
+        bool, typer.Option("--readers", help="Compare readers, consensus and predictions too.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Score masks against the truth; write a report."""
@@ -479,6 +482,7 @@ def evaluate(
         group=group,
         images=images,
         cases=cases,
+        readers=readers,
         overwrite=overwrite,
         progress=_progress(),
     )

@@ -27,6 +27,7 @@ class Entry:
         images: One file or DICOM folder, or one a channel.
         mask: Label map; ``None`` for a case to predict only.
         readers: One label map a reader.
+        reader_names: What the layout calls these readers; empty when it does not say.
         soft: Soft Mask in [0, 1].
         image_lr: The same anatomy truly acquired at low resolution.
         group: The patient; the case's own name where nobody says otherwise.
@@ -39,6 +40,7 @@ class Entry:
     images: tuple[Path, ...]
     mask: Path | None = None
     readers: tuple[Path, ...] = ()
+    reader_names: tuple[str, ...] = ()
     soft: Path | None = None
     image_lr: Path | None = None
     group: str = ""

@@ -53,6 +53,11 @@ def list_folder(root: Path) -> Listing:
                 images=(image,),
                 mask=others.get("masks", {}).get(name),
                 readers=tuple(files[name] for files in readers.values() if name in files),
+                reader_names=tuple(
+                    folder.removeprefix("masks_")
+                    for folder, files in readers.items()
+                    if name in files
+                ),
                 soft=others.get("soft", {}).get(name),
                 image_lr=others.get("images_lr", {}).get(name),
                 group=groups.get(name, ""),

@@ -125,11 +125,13 @@ def _read_row(row: _Row, channels: list[str], raters: list[str]) -> Entry | None
     before = len(row.listing.problems)
     image = row.path("image")
     diameter = row.numbers("diameter_mm")
+    readers = {rater: path for rater in raters if (path := row.path(rater)) is not None}
     entry = Entry(
         name=row.values["case"],
         images=(image or row.manifest, *(path for path in map(row.path, channels) if path)),
         mask=row.path("mask"),
-        readers=tuple(path for path in map(row.path, raters) if path is not None),
+        readers=tuple(readers.values()),
+        reader_names=tuple(readers),
         soft=row.path("soft"),
         image_lr=row.path("image_lr"),
         group=row.values.get("group", ""),

@@ -34,6 +34,7 @@ from finemask.evaluation.matching import (
     single_files,
 )
 from finemask.evaluation.rankings import Rankings, ranking_of
+from finemask.evaluation.readers import study_readers, write_readers
 from finemask.evaluation.results import Evaluation, Failure
 from finemask.evaluation.undefined import (
     IMAGE,
@@ -65,7 +66,10 @@ from finemask.metrics.scores import (
 from finemask.metrics.statistics import RESAMPLES
 from finemask.progress import Track, silent
 
-_FILES = ("cases.csv", "lesions.csv", "summary.json", "failures.csv", "report.html")
+_FILES = (
+    *("cases.csv", "lesions.csv", "summary.json", "failures.csv", "report.html"),
+    *("readers.csv", "readers.png"),
+)
 
 
 def evaluate(
@@ -78,6 +82,7 @@ def evaluate(
     group: str | None = None,
     images: str | Path | None = None,
     cases: Collection[str] | None = None,
+    readers: bool = False,
     overwrite: bool = False,
     progress: Track = silent,
 ) -> Evaluation:
@@ -100,6 +105,8 @@ def evaluate(
         group: Column of the truth's manifest that names the patient, or the clip of a video.
         images: Folder of images for the report, where ``truth`` holds masks only.
         cases: Only these cases, for example the test part of a split.
+        readers: Compare the readers with each other, with what half of them marked and with the
+            predictions too, in ``readers.csv``, ``readers.png`` and the report.
         overwrite: Replace files of an earlier evaluation.
         progress: Shows how far the work is.
 
@@ -132,19 +139,8 @@ def evaluate(
         results[-1].rankings.clear()
     failures = [f for result in results for f in result.failures]
     rows = complete(s for result in results for s in result.scores)
-    unfit = [reason for result in results for reason in result.unfit]
-    notes = []
     extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
-    if extra:
-        notes.append(f"predictions without a truth were left out: {few(extra)}")
-    if unfit:
-        notes.append(f"{len(unfit)} super-resolved images were not scored, first {unfit[0]}")
-    unused = [p.unused[0].name for n, p in predictions.items() if p.unused and n in truths.cases]
-    if unused:
-        named = f"<case>_probs_<class> is needed for every class ({few(truths.labels)})"
-        notes.append(f"{len(unused)} cases have probabilities not scored, as {named}: {unused[0]}")
-    if sheared := {s.case for s in rows if SHEARED in s.flag}:
-        notes.append(f"lengths are undefined on {len(sheared)} sheared grids: {few(sheared)}")
+    notes = _notes(results, rows, predictions, truths, extra)
     grouped, sizes = group_by_size(rows, size_edges)
     lesions, about_lesions = group_lesions(
         [row for result in results for row in result.lesions],
@@ -165,12 +161,37 @@ def evaluate(
         "notes": notes,
         "versions": _versions(),
     }
+    study = study_readers(truths, predictions, chosen, progress) if readers else None
+    if study:
+        summary["readers"] = study.to_dict()
     evaluation = Evaluation(
-        chosen, tuple(grouped), summary, tuple(failures), tuple(notes), out, tuple(lesions)
+        chosen, tuple(grouped), summary, tuple(failures), tuple(notes), out, tuple(lesions), study
     )
     if out is not None:
         _write(evaluation, out, truths, predictions)
     return evaluation
+
+
+def _notes(
+    results: Sequence[_Result],
+    rows: Sequence[Score],
+    predictions: Mapping[str, Predicted],
+    truths: Truths,
+    extra: Sequence[str],
+) -> list[str]:
+    """What was left out or assumed, a sentence each."""
+    notes = []
+    if extra:
+        notes.append(f"predictions without a truth were left out: {few(extra)}")
+    if unfit := [reason for result in results for reason in result.unfit]:
+        notes.append(f"{len(unfit)} super-resolved images were not scored, first {unfit[0]}")
+    unused = [p.unused[0].name for n, p in predictions.items() if p.unused and n in truths.cases]
+    if unused:
+        named = f"<case>_probs_<class> is needed for every class ({few(truths.labels)})"
+        notes.append(f"{len(unused)} cases have probabilities not scored, as {named}: {unused[0]}")
+    if sheared := {s.case for s in rows if SHEARED in s.flag}:
+        notes.append(f"lengths are undefined on {len(sheared)} sheared grids: {few(sheared)}")
+    return notes
 
 
 def _summarise(
@@ -356,6 +377,7 @@ def _write(
     lesions = csv_table(HEADER, [cells_of(row) for row in evaluation.lesions])
     write_text(out / "lesions.csv", lesions, overwrite=True)
     write_json(out / "summary.json", plain(evaluation.summary), overwrite=True)
+    write_readers(evaluation.readers, out)
     if evaluation.failures:
         rows = [(f.case, f.file, f.line) for f in evaluation.failures]
         table = csv_table(("case", "file", "error"), rows)

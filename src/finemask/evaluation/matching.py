@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,20 +43,23 @@ class Truth:
         classes: ``(*S)``, 0 is background, class ``k`` the ``k``-th name.
         geometry: Grid of ``S``.
         image: ``(C, *S)`` on the same grid, where it is known.
+        readers: ``(R, *S)`` classes, one map a reader, where several were asked.
     """
 
     classes: NDArray[Any]
     geometry: Geometry
     image: NDArray[np.float32] | None = None
+    readers: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
 class TruthFile:
-    """A case that has a truth, not read yet."""
+    """A case that has a truth, not read yet, and the names of its readers."""
 
     name: str
     group: str
     read: Callable[[], Truth]
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def find_truths(
         lacking = [name for name in found.cases if not owners.get(name)]
         if lacking:
             raise DataError(truth, f"gives no {group} to {few(lacking)}", "fill the column")
-        regrouped = {n: TruthFile(n, owners[n], c.read) for n, c in found.cases.items()}
+        regrouped = {n: replace(c, group=owners[n]) for n, c in found.cases.items()}
         found = Truths(found.labels, regrouped)
     if cases is not None:
         unknown = [name for name in cases if name not in found.cases]
@@ -248,7 +251,12 @@ def _is_dataset(path: Path) -> bool:
 def _of_dataset(path: Path) -> Truths:
     dataset = load_dataset(path)
     cases = {
-        entry.name: TruthFile(entry.name, entry.group, partial(_read_entry, dataset, entry.name))
+        entry.name: TruthFile(
+            entry.name,
+            entry.group,
+            partial(_read_entry, dataset, entry.name),
+            entry.reader_names,
+        )
         for entry in dataset.entries
         if entry.labelled
     }
@@ -257,7 +265,7 @@ def _of_dataset(path: Path) -> Truths:
 
 def _read_entry(dataset: Dataset, name: str) -> Truth:
     case = dataset.read(dataset.entry(name))
-    return Truth(_agreed(case), case.geometry, case.image)
+    return Truth(_agreed(case), case.geometry, case.image, case.readers)
 
 
 def _agreed(case: Case) -> NDArray[Any]:
@@ -265,11 +273,27 @@ def _agreed(case: Case) -> NDArray[Any]:
     if case.truth is not None:
         return case.truth
     if case.soft is not None:
-        shares = case.soft
-    else:
-        assert case.readers is not None  # a labelled case has one of the three
-        last = int(case.readers.max(initial=1))
-        shares = np.stack([(case.readers == k).mean(axis=0) for k in range(1, last + 1)])
+        return _likeliest(case.soft)
+    assert case.readers is not None  # a labelled case has one of the three
+    return consensus_of(case.readers)
+
+
+def consensus_of(readers: NDArray[Any]) -> NDArray[Any]:
+    """Classes that at least half of the readers marked.
+
+    Args:
+        readers: ``(R, *S)`` classes, one map a reader who was asked.
+
+    Example:
+        >>> consensus_of(np.array([[0, 1, 1], [0, 0, 1]])).tolist()
+        [0, 1, 1]
+    """
+    last = int(readers.max(initial=1))
+    return _likeliest(np.stack([(readers == k).mean(axis=0) for k in range(1, last + 1)]))
+
+
+def _likeliest(shares: NDArray[Any]) -> NDArray[Any]:
+    """The class with the largest share of at least one half, or background."""
     return np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 

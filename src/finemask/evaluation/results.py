@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from finemask.errors import FinemaskError
 from finemask.evaluation.lesions import LesionRow
+from finemask.evaluation.readers import ReaderStudy, table_of
 from finemask.io.outputs import error_within, path_within
 from finemask.metrics.protocols import Protocol
 from finemask.metrics.scores import EVERY_SIZE, Score
@@ -54,6 +55,7 @@ class Evaluation:
         notes: What else a reader should know, a sentence each.
         out: Folder with the files, if they were written.
         lesions: One a lesion, true or false.
+        readers: How far readers agree, where that was asked for.
     """
 
     protocol: Protocol
@@ -63,6 +65,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     out: Path | None = None
     lesions: tuple[LesionRow, ...] = ()
+    readers: ReaderStudy | None = None
 
     @property
     def failed(self) -> int:
@@ -101,10 +104,17 @@ class Evaluation:
         for label, curves in self.summary["curves"].items():
             for name, told in curves.items():
                 rows.append((label, f"{name}_max", _short(told["max"]), "", str(told["n"]), ""))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows]
+        lines = _in_columns(rows)
+        if self.readers:
+            for label in self.readers.labels:
+                lines += ["", *_in_columns(list(table_of(self.readers, label)))]
         counts = f"{self.scored} scored, {self.failed} failed of {self.scored + self.failed}"
-        return "\n".join([*(line.rstrip() for line in lines), *self.notes, counts])
+        return "\n".join([*lines, *self.notes, counts])
+
+
+def _in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _short(value: float) -> str:

@@ -17,6 +17,7 @@ from finemask.report.cells import IMAGE_LABELS, NONE, name_of, number, ranges_of
 from finemask.report.figures import distributions, panel_picture, size_scatter, to_svg
 from finemask.report.lesions import lesion_section
 from finemask.report.panels import AGREEMENT, PREDICTION, TRUTH, overlay
+from finemask.report.readers import reader_section
 
 if TYPE_CHECKING:
     from finemask.evaluation.matching import Truth
@@ -47,6 +48,7 @@ def evaluation_page(evaluation: Evaluation, load: Load, labels: Sequence[str]) -
         html.section("Result", _headline(evaluation, labels)),
         html.section("By lesion size", *_by_size(evaluation, labels)),
         html.section("Lesion by lesion", *lesion_section(evaluation, load, labels)),
+        html.section("Between readers", *_readers(evaluation)),
         html.section("Best, median and worst case", *_examples(evaluation, load)),
         html.section("Every case", *_distributions(evaluation, labels)),
         html.section("All numbers", *_details(evaluation)),
@@ -247,6 +249,10 @@ def _example(
         f'<span class="note">&ensp;{html.escape(told)}</span></p>'
     )
     return f'<div class="example">{heading}{html.row(*figures)}</div>'
+
+
+def _readers(evaluation: Evaluation) -> list[str]:
+    return reader_section(evaluation.readers) if evaluation.readers else []
 
 
 def _diameter(size: float, unit: str) -> str:
