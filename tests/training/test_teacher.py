@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from finemask.comparison.plan import Choices, make_rows
 from finemask.datasets import load_dataset, make_phantoms
 from finemask.errors import DataError, UsageError
 from finemask.inference.cohort import predict
-from finemask.io import read_image
+from finemask.io import DataWarning, read_image
 from finemask.runs import Run, load_run
 from finemask.training import loop as module
 from finemask.training.loop import train
@@ -172,6 +173,27 @@ def test_scaling_and_scale_travel_with_the_teacher(
     assert not (tmp_path / "no").exists()
 
 
+def test_a_teacher_of_the_patients_who_test_is_told_of(
+    data: Path, teacher: Run, tmp_path: Path
+) -> None:
+    names = sorted(p.stem for p in (data / "images").iterdir())
+    parts = {name: json.loads((teacher.path / "splits.json").read_text())[name]
+             for name in ("train", "val", "test")}  # fmt: skip
+    swapped = {"train": parts["test"], "val": parts["val"], "test": parts["train"]}
+    assert {*parts["train"], *parts["val"], *parts["test"]} == set(names)
+    (tmp_path / "swapped.json").write_text(json.dumps(swapped))
+    short = (*PUPIL, "steps=1", "train.validate_every=1")
+    with pytest.warns(DataWarning, match=f"{len(parts['train'])} patients"):
+        train(data, tmp_path / "leaky", method="dsnet", teacher=teacher.path, settings=short,
+              split=tmp_path / "swapped.json")  # fmt: skip
+    (tmp_path / "same.json").write_text(json.dumps(parts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        run = train(data, tmp_path / "sound", method="dsnet", teacher=teacher.path, settings=short,
+                    split=tmp_path / "same.json")  # fmt: skip
+    assert not set(run.meta["patients"]) & set(names), "hashes, not names"
+
+
 def test_without_a_teacher_it_says_how_to_get_one_or_do_without(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--method srgan .* transfer=none"):
         train(data, tmp_path / "run", method="dsnet", settings=PUPIL)
@@ -201,6 +223,8 @@ def test_a_metric_of_what_is_not_made_is_refused(data: Path, tmp_path: Path) -> 
     for method, metric, other in (("unet", "psnr", "dice"), ("srgan", "dice", "psnr")):
         with pytest.raises(UsageError, match=f"train.metric={other}"):
             train(data, tmp_path / "run", method=method, settings=(f"train.metric={metric}",))
+    with pytest.raises(UsageError, match=r"pairs\.target"):
+        train(data, tmp_path / "run", method="unet", settings=("pairs.target=none",))
     run = train(
         data, tmp_path / "run", method="dsrl",
         settings=(*RHYTHM, "steps=2", "config.width=4", "depth=2", "train.metric=psnr"),

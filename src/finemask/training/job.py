@@ -36,6 +36,7 @@ from finemask.training.checkpoint import (
     unpack_optimiser,
 )
 from finemask.training.standing import Standing
+from finemask.training.teacher import patients_of
 from finemask.training.validation import predict_pair
 
 
@@ -193,6 +194,7 @@ def save(
         "equipment": at.equipment,
         "versions": {"finemask": __version__, "torch": torch.__version__},
         "data_fingerprint": job.fingerprint,
+        "patients": patients_of(job.dataset, (*job.split.train, *job.split.val)),
     }
     at.scaler = fabric.strategy.precision.state_dict()
     folder = job.out / "checkpoints"

@@ -51,7 +51,7 @@ from finemask.training.processes import (
 )
 from finemask.training.schedule import Rhythm, bound_in_steps, learning_rate_factor, share_done
 from finemask.training.setup import (
-    check_metric,
+    check_answers,
     extended,
     fill_from_files,
     make_batches,
@@ -60,6 +60,7 @@ from finemask.training.setup import (
     resolve_recipe,
 )
 from finemask.training.standing import Interrupted, Standing, TrainingError
+from finemask.training.teacher import warn_of_leak
 from finemask.training.validation import Validation, validate
 
 
@@ -135,9 +136,10 @@ def train(
     # Whatever can be wrong with the recipe or the machine is found before anything is written.
     trial = create(resolved)
     trial.equip()
-    check_metric(trial, resolved)
+    check_answers(trial, resolved)
     if not resume:
         fill_from_files(trial, resolved)
+        warn_of_leak(resolved, dataset, parts)
     bound_in_steps(resolved.train, len(parts.train), devices)
     fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)

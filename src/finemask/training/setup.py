@@ -129,12 +129,16 @@ def make_fabric(recipe: Recipe, accelerator: str, devices: int) -> Fabric:
         ) from error
 
 
-def check_metric(method: Method, recipe: Recipe) -> None:
-    """Refuse a validation metric of what the method does not make.
+def check_answers(method: Method, recipe: Recipe) -> None:
+    """Refuse a target that a method cannot do without, and a metric of what it does not make.
 
     Raises:
-        UsageError: Naming one that it has.
+        UsageError: Naming what it needs.
     """
+    if recipe.pairs.target == "none" and method.needs_masks:
+        raise UsageError(
+            "pairs.target", f"is none, but {recipe.method} learns from masks", "leave it out"
+        )
     metric = recipe.train.metric
     if (metric != "psnr" and not method.needs_masks) or (
         metric == "psnr" and not method.makes_image()

@@ -6,13 +6,16 @@ neither resuming nor predicting needs the teacher's folder again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finemask.datasets import Dataset, Split
 from finemask.errors import DataError, UsageError
 from finemask.io.files import sha256
+from finemask.io.notices import warn
 from finemask.methods import Method
 from finemask.recipe import Recipe
 from finemask.runs import load_run
@@ -119,3 +122,22 @@ def fill_teacher(method: Method, recipe: Recipe) -> dict[str, str]:
     method.teacher.load_state_dict(run.segmenter.network.state_dict())
     weights = sha256(run.path / "checkpoints" / "best" / "model.safetensors")
     return {"teacher": f"{run.path} (sha256 {weights})"}
+
+
+def patients_of(dataset: Dataset, names: Iterable[str]) -> list[str]:
+    """The patients of some cases, as hashes: to be compared, not to be read."""
+    groups = {dataset.entry(name).group for name in names}
+    return sorted(hashlib.sha256(group.encode()).hexdigest()[:16] for group in groups)
+
+
+def warn_of_leak(recipe: Recipe, dataset: Dataset, parts: Split) -> None:
+    """Tell of patients who test a run and taught its teacher, by the names that both sets use."""
+    if not recipe.train.teacher:
+        return
+    taught = load_run(recipe.train.teacher).meta.get("patients", ())
+    if both := set(taught) & set(patients_of(dataset, parts.test)):
+        warn(
+            recipe.train.teacher,
+            f"learned from {len(both)} patients (or cases) named as some who test this run, whose "
+            "scores will flatter; train the teacher without them (--split)",
+        )
