@@ -130,6 +130,36 @@ def test_highdicom_reads_masks_and_probabilities(ct: Path, tmp_path: Path, scale
         np.testing.assert_allclose(array, values, atol=0.51 / 255 * (kind != "BINARY"))
 
 
+def test_the_bits_are_those_that_highdicom_writes(ct: Path, tmp_path: Path) -> None:
+    seg = pytest.importorskip("highdicom", reason="highdicom is a writer of others").seg
+    coded = pytest.importorskip("highdicom").sr.CodedConcept
+    geometry = read_image(ct)[1]
+    mask, lesion = masks(geometry.shape)[:1], coded("52988006", "SCT", "Lesion")
+    write_segmentation(tmp_path / "m.dcm", mask, geometry, ct, ["lesion"])
+    slices = sorted(map(pydicom.dcmread, ct.iterdir()), key=lambda t: t.ImagePositionPatient[2])
+    for tags in slices:
+        tags.Manufacturer = tags.ReferringPhysicianName = tags.PositionReferenceIndicator = ""
+    kind = seg.SegmentAlgorithmTypeValues.AUTOMATIC
+    family = coded("123109", "DCM", "Artificial Intelligence")
+    made_by = pytest.importorskip("highdicom").AlgorithmIdentificationSequence("x", family, "1")
+    theirs = seg.Segmentation(
+        slices[::-1], mask[0, ::-1], "BINARY",
+        [seg.SegmentDescription(1, "lesion", lesion, lesion, kind, made_by)],
+        "1.2.3.4", 5, "1.2.3.5", 1, "m", "n", "1", "0", omit_empty_frames=False,
+    )  # fmt: skip
+    ours = pydicom.dcmread(tmp_path / "m.dcm")
+    order = [
+        float(g.PlanePositionSequence[0].ImagePositionPatient[2])
+        for g in theirs.PerFrameFunctionalGroupsSequence
+    ]
+    frames = np.unpackbits(np.frombuffer(theirs.PixelData, np.uint8), bitorder="little")
+    frames = frames[: mask.size].reshape(mask.shape[1:])[np.argsort(order)]
+    assert ours.PixelData == np.packbits(frames.ravel(), bitorder="little").tobytes()
+    skipped = {"ContributingEquipmentSequence", "SourceImageSequence", "PresentationLUTShape"}
+    skipped |= {"InstanceCreationDate", "InstanceCreationTime", "DimensionOrganizationType"}
+    assert {e.keyword for e in theirs} - {e.keyword for e in ours} <= skipped, "all are optional"
+
+
 def test_probabilities_come_back_to_half_a_step(ct: Path, tmp_path: Path) -> None:
     geometry = read_image(ct)[1]
     probs = RNG.random((2, *geometry.shape)).astype(np.float32)

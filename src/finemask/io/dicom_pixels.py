@@ -17,6 +17,9 @@ from finemask.io.dicom_planes import GREYS, found_in, frames_of
 JPEG_FAMILY = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.8", "1.2.840.10008.1.2.4.9")
 """How the UIDs of JPEG, JPEG-LS and JPEG 2000 begin; all of them end in one mark."""
 
+STRICT = ("pyjpegls",)
+"""Decoders to take where there are several, as they refuse what others fill up."""
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -106,7 +109,8 @@ def decoded(path: Path, dataset: Any) -> Iterator[NDArray[Any]]:
         _check_end_marks(path, dataset.PixelData, frames_of(dataset))
     found = 0
     with quiet():
-        for frame in iter_pixels(dataset):
+        strict = next((p for p in STRICT if p in decoder.available_plugins), "")
+        for frame in iter_pixels(dataset, decoding_plugin=strict):
             found += 1
             yield frame
     if found != frames_of(dataset):
