@@ -13,7 +13,7 @@ def mse(
 ) -> Float[Tensor, ""]:
     """Mean squared error over every voxel and channel.
 
-    Paper: dsrl Eq. (2), pfseg Eq. (1), pfseg Eq. (14)
+    Paper: dsrl Eq. (2), pfseg Eq. (1), pfseg Eq. (14), ds2f Eq. (16)
 
     Args:
         image: Restored intensities.

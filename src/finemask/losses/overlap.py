@@ -9,9 +9,11 @@ losses of this library fit, each for a reason that can be read off it:
 ======================  ===============================================================
 ``dice_loss``           equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) + eps)``
 ``iou_loss``            equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) - sum(p y) + eps)``
+``generalised_dice_loss``  equals ``sum w (p - y)^2 / sum w (p^2 + y^2)``
 ``cross_entropy``       is the entropy of y, which no p can change, and what p adds to it
 ``weighted_iou_loss``   equals ``sum w |p - y| / (sum w max(p, y) + eps)``
 ``mse``, ``mae``        are distances, weighted or not
+``ssim_loss``           is 0 for equal images and more for others
 ======================  ===============================================================
 
 They are 0 at ``p = y``, but for the cross-entropy, whose value there is the entropy. With
@@ -84,12 +86,43 @@ def iou_loss(
     return (1 - (overlap + eps) / (squares - overlap + eps)).mean()
 
 
+def generalised_dice_loss(
+    probs: Float[Tensor, " b f *s"], target: Float[Tensor, " b f *s"]
+) -> Float[Tensor, ""]:
+    """One minus the Dice overlap of all classes together, the background too, rare ones up.
+
+    ``1 - 2 sum_k w_k sum(p y) / sum_k w_k sum(p^2 + y^2)`` for each sample, then averaged, with
+    ``w_k = 1 / (sum(y) + 1)^2``: a class weighs by the inverse of its squared volume.
+
+    C. H. Sudre et al., "Generalised Dice overlap as a deep learning loss function for
+    highly unbalanced segmentations", DLMIA 2017; with squares, as in ``dice_loss``.
+
+    Args:
+        probs: Foreground probabilities in [0, 1].
+        target: In [0, 1].
+
+    Returns:
+        In [0, 1].
+
+    Example:
+        The background's three voxels weigh 1/16 each, the lesion's one 1/4.
+
+        >>> target = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+        >>> generalised_dice_loss(torch.zeros(1, 1, 4), target)  # 1 - (6 / 16) / (7 / 16 + 1 / 4)
+        tensor(0.4545)
+    """
+    p, y = (with_background(x.float()).flatten(2) for x in (probs, target))
+    weight = (y.sum(2) + 1) ** -2
+    overlap, squares = (p * y).sum(2), (p * p).sum(2) + (y * y).sum(2)
+    return (1 - 2 * (weight * overlap).sum(1) / (weight * squares).sum(1)).mean()
+
+
 def cross_entropy(
     logits: Float[Tensor, " b l *s"], target: Float[Tensor, " b f *s"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of every voxel, averaged; the target may be soft.
 
-    Paper: dsrl Eq. (1), pfseg Eq. (3)
+    Paper: dsrl Eq. (1), pfseg Eq. (3), ds2f Eq. (15)
 
     Args:
         logits: One map (sigmoid), or one map a class with the background first (softmax).

@@ -7,8 +7,10 @@ from typing import Any
 
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
+from finemask.methods.ds2f import DS2F
 from finemask.methods.dsnet import DSNet
 from finemask.methods.dsrl import DSRL
+from finemask.methods.dual_streams import SSMAF, CogSeg, SuperVessel
 from finemask.methods.m2snet import M2SNet, MSNet
 from finemask.methods.pfseg import PFSeg
 from finemask.methods.pranet import PraNet
@@ -30,6 +32,10 @@ METHODS: dict[str, type[Method]] = {
     "dsnet": DSNet,
     "srgan": SRGAN,
     "pfseg": PFSeg,
+    "ds2f": DS2F,
+    "cogseg": CogSeg,
+    "supervessel": SuperVessel,
+    "ssmaf": SSMAF,
 }
 
 __all__ = [

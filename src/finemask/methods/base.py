@@ -156,7 +156,7 @@ class Method(nn.Module, ABC):
         return None
 
     def makes_image(self) -> bool:
-        """Whether ``super_resolve`` returns an image."""
+        """Whether ``super_resolve`` returns an image, as configured."""
         return type(self).super_resolve is not Method.super_resolve
 
     def public_encoder(self) -> Encoder | None:

@@ -190,8 +190,10 @@ def _card(fact: MethodFacts) -> str:
 
 
 def _options(method: type[Method]) -> str:
-    """The options of a method, from the docstring of its ``Config``."""
-    return inspect.cleandoc(method.config_type.__doc__ or "").replace("Args:", "Options:")
+    """The options of a method, from the docstrings of its ``Config`` and what that is made from."""
+    first, *bases = (inspect.cleandoc(kind.__doc__ or "") for kind in method.config_type.mro()[:-1])
+    shared = "".join("\n" + doc.partition("Args:\n")[2] for doc in bases)
+    return (first + shared).replace("Args:", "Options:")
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -33,8 +33,9 @@ from torch import Tensor, nn
 
 from finemask.errors import UsageError
 from finemask.losses.overlap import cross_entropy, dice_loss
+from finemask.losses.region import rmi_loss
 from finemask.methods.base import Method, ParameterGroup, Segmenter
-from finemask.nn.blocks import Style
+from finemask.nn.blocks import Style, resize
 from finemask.nn.encoders import Encoder, EncoderName, make_encoder
 from finemask.nn.outputs import foreground_probs
 from finemask.nn.superres import Head, MaskHead
@@ -61,6 +62,10 @@ class Config:
         head: How the HR mask is made, see ``MaskHead``.
         w_ce: Weight of the cross-entropy.
         w_dice: Weight of the Dice loss.
+        w_rmi: Weight of the region mutual information (2-D), see ``losses.region``.
+        supervision: Grid of the masks that teach: ``hr``, or ``lr``, where the LR logits learn
+            the nearest pixels of the masks and are only enlarged for prediction. A control
+            for comparisons.
     """
 
     width: int = 32
@@ -73,6 +78,8 @@ class Config:
     head: Head = "shuffle"
     w_ce: float = 1.0
     w_dice: float = 1.0
+    w_rmi: float = 0.0
+    supervision: Literal["hr", "lr"] = "hr"
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -86,6 +93,12 @@ class Config:
                 "dropout": (0.0, 0.99),
             },
         )
+        if self.supervision == "lr" and self.head != "interpolate":
+            raise UsageError(
+                "config.supervision",
+                f"is lr, and the head {self.head} has no logits on the LR grid",
+                "set config.head=interpolate",
+            )
 
 
 def make_unet_encoder(task: Task, config: Config, style: Style) -> UNetEncoder | PublicUNetEncoder:
@@ -116,16 +129,30 @@ class UNet(Method):
         self.encoder = make_unet_encoder(task, config, style)
         self.decoder = UNetDecoder(self.encoder.widths, style)
         self.head = MaskHead(config.width, task.classes, task.scale, config.head)
+        if config.w_rmi and task.dims != 2:
+            raise UsageError(
+                "config.w_rmi", f"is {config.w_rmi}, the loss is for 2-D images", "set it to 0"
+            )
 
     def losses(self, batch: Batch, player: str = "network") -> dict[str, Tensor]:
-        logits = self.head(self.decoder(self.encoder(batch.image_lr)))
-        return {
-            "L_ce": cross_entropy(logits, batch.target),
-            "L_dice": dice_loss(foreground_probs(logits.float()), batch.target),
+        features, target = self.decoder(self.encoder(batch.image_lr)), batch.target
+        if self.config.supervision == "lr":
+            logits = self.head.conv(features)
+            target = resize(target, logits.shape[2:], "nearest")
+        else:
+            logits = self.head(features)
+        parts = {
+            "L_ce": cross_entropy(logits, target),
+            "L_dice": dice_loss(foreground_probs(logits.float()), target),
         }
+        if self.config.w_rmi:
+            parts["L_rmi"] = rmi_loss(logits, target)
+        return parts
 
     def weights(self) -> dict[str, float]:
-        return {"L_ce": self.config.w_ce, "L_dice": self.config.w_dice}
+        config = self.config
+        weights = {"L_ce": config.w_ce, "L_dice": config.w_dice}
+        return {**weights, "L_rmi": config.w_rmi} if config.w_rmi else weights
 
     def public_encoder(self) -> Encoder | None:
         return self.encoder.encoder if isinstance(self.encoder, PublicUNetEncoder) else None
@@ -138,6 +165,13 @@ class UNet(Method):
             encoder=self.encoder, decoder=self.decoder, head=self.head
         )
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
+
+    ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "CE": {"w_dice": 0.0},
+        "CE + RMI": {"w_dice": 0.0, "w_rmi": 1.0},
+        "LR supervision": {"w_dice": 0.0, "head": "interpolate", "supervision": "lr"},
+    }
+    """Controls: the same network by other losses, and taught on the LR grid."""
 
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {
         "train": {"batch_size": 2},

@@ -65,13 +65,16 @@ class Confusion:
     def dice(self) -> float:
         """``2 TP / (2 TP + FP + FN)``; NaN when both masks are empty.
 
-        Paper: dsnet Eq. (20)
+        Paper: dsnet Eq. (20), ds2f Eq. (20)
         """
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float:
-        """``TP / (TP + FP + FN)``; NaN when both masks are empty."""
+        """``TP / (TP + FP + FN)``; NaN when both masks are empty.
+
+        Paper: ds2f Eq. (18)
+        """
         return _ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
@@ -107,7 +110,10 @@ class Confusion:
 
     @property
     def informedness(self) -> float:
-        """``sensitivity + specificity - 1`` (bookmaker, BM); NaN when either is undefined."""
+        """``sensitivity + specificity - 1`` (bookmaker, BM); NaN when either is undefined.
+
+        Paper: ds2f Eq. (19)
+        """
         return self.sensitivity + self.specificity - 1
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Norm = Literal["instance", "instance_plain", "batch", "none"]
-Activation = Literal["relu", "leaky_relu", "none"]
+Activation = Literal["relu", "leaky_relu", "gelu", "none"]
 Sides = int | tuple[int, ...]
 """Of a kernel: the same along each axis, or one for each."""
 
@@ -73,6 +73,7 @@ CONV_TRANSPOSE: Mapping[int, Callable[..., ConvTranspose]] = {
 BATCH_NORM = {2: BatchNorm2d, 3: BatchNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
 MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 AVERAGE_CELLS: Mapping[int, Callable[..., Tensor]] = {
     1: F.adaptive_avg_pool1d,
     2: F.adaptive_avg_pool2d,
@@ -142,6 +143,8 @@ def make_norm(channels: int, style: Style) -> nn.Module:
 def make_activation(style: Style) -> nn.Module:
     if style.activation == "none":
         return nn.Identity()
+    if style.activation == "gelu":
+        return nn.GELU()
     return nn.ReLU(inplace=True) if style.activation == "relu" else nn.LeakyReLU(inplace=True)
 
 
@@ -255,6 +258,22 @@ class MaxPool(nn.Module):
         return self.pool(x)
 
 
+class OverlappingMaxPool(nn.Module):
+    """Keep the largest of three neighbours at every second voxel along each axis.
+
+    Args:
+        width: Feature maps, unused: the signature of every way down.
+        style: Of the network.
+    """
+
+    def __init__(self, width: int, style: Style) -> None:
+        super().__init__()
+        self.pool = MAX_POOL[style.dims](3, stride=2, padding=1)
+
+    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *t"]:
+        return self.pool(x)
+
+
 class ResizeUp(nn.Module):
     """Linear interpolation to the grid of the skip, then a convolution block.
 
@@ -290,6 +309,26 @@ def make_transpose(c_in: int, c_out: int, scale: Sequence[int]) -> ConvTranspose
     )
 
 
+class AlignedUp(nn.Module):
+    """``ResizeUp`` by a 1x1 convolution, between grids whose corner voxels coincide.
+
+    Against the true extent it shifts everything outwards, by up to half a coarse voxel at the
+    edges; it is there for released weights that learned with it.
+
+    Args:
+        c_in: Input feature maps.
+        c_out: Output feature maps.
+        style: Of the network.
+    """
+
+    def __init__(self, c_in: int, c_out: int, style: Style) -> None:
+        super().__init__()
+        self.block = ConvBlock(c_in, c_out, style, kernel=1)
+
+    def forward(self, x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b d *t"]:
+        return self.block.activation(self.block.norm(align(self.block.conv(x), size)))
+
+
 class TransposeUp(nn.Module):
     """Transposed convolution that doubles every side (4 wide, step 2), then the activation.
 
@@ -321,8 +360,17 @@ def resize(
         return x
     if mode == "nearest":
         return F.interpolate(x, tuple(size), mode="nearest-exact")
-    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
-    return F.interpolate(x, tuple(size), mode=linear, align_corners=False)
+    return F.interpolate(x, tuple(size), mode=LINEAR[x.ndim - 2], align_corners=False)
+
+
+def align(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
+    """Interpolate to another grid so that the centres of the corner voxels coincide.
+
+    Example:
+        >>> align(torch.tensor([[[[0.0, 3.0]]]]), (1, 4)).flatten()
+        tensor([0., 1., 2., 3.])
+    """
+    return F.interpolate(x, tuple(size), mode=LINEAR[x.ndim - 2], align_corners=True)
 
 
 def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:

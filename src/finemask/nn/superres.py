@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from finemask.nn.blocks import CONV_TRANSPOSE, make_conv, resize
+from finemask.nn.blocks import CONV_TRANSPOSE, align, make_conv, resize
 
 Head = Literal["interpolate", "shuffle"]
 
@@ -74,14 +74,23 @@ class MaskHead(nn.Module):
         classes: Of the task, background included.
         scale: HR voxels for each LR voxel along each axis.
         kind: Of the two.
+        softmax: Give the background a map of its own also beside one foreground class.
+        aligned: Interpolate between the centres of corner voxels, see ``AlignedUp``.
     """
 
     def __init__(
-        self, width: int, classes: int, scale: Sequence[int], kind: Head = "shuffle"
+        self,
+        width: int,
+        classes: int,
+        scale: Sequence[int],
+        kind: Head = "shuffle",
+        softmax: bool = False,
+        aligned: bool = False,
     ) -> None:
         super().__init__()
-        self.scale, self.kind = tuple(scale), kind
-        maps = mask_channels(classes)
+        self.scale, self.kind, self.aligned = tuple(scale), kind, aligned
+        start = prior_logits(classes, softmax=softmax)
+        self.maps = maps = len(start)
         copies = math.prod(scale) if kind == "shuffle" else 1
         kernel = 3 if kind == "shuffle" else 1
         self.conv = make_conv(len(scale), width, maps * copies, kernel)
@@ -89,12 +98,15 @@ class MaskHead(nn.Module):
             first = self.conv.weight[::copies]
             self.conv.weight.copy_(first.repeat_interleave(copies, 0))
             assert self.conv.bias is not None
-            self.conv.bias.copy_(prior_logits(classes).repeat_interleave(copies, 0))
+            self.conv.bias.copy_(start.repeat_interleave(copies, 0))
 
     def forward(self, features: Float[Tensor, " b w *s"]) -> Float[Tensor, " b l *hr"]:
         logits = self.conv(features)
         if self.kind == "shuffle":
             return pixel_shuffle(logits, self.scale)
+        if self.aligned:
+            fine = [n * f for n, f in zip(logits.shape[2:], self.scale, strict=True)]
+            return align(logits, fine)
         return enlarge_by(logits, self.scale)
 
 
@@ -113,17 +125,23 @@ class Enlarge(nn.Module):
         return enlarge_by(logits, self.scale)
 
 
-def prior_logits(classes: int, prior: float = PRIOR) -> Float[Tensor, " l"]:
+def prior_logits(classes: int, prior: float = PRIOR, softmax: bool = False) -> Float[Tensor, " l"]:
     """Logits at which the foreground classes together have probability ``prior``.
+
+    Args:
+        classes: Of the task, background included.
+        prior: In (0, 1).
+        softmax: A map for the background also beside one foreground class.
 
     Example:
         >>> torch.sigmoid(prior_logits(2)), torch.softmax(prior_logits(3), 0)
         (tensor([0.1000]), tensor([0.9000, 0.0500, 0.0500]))
     """
     odds = prior / (1 - prior)
-    if mask_channels(classes) == 1:
+    if mask_channels(classes) == 1 and not softmax:
         return torch.tensor([math.log(odds)])
-    return torch.tensor([0.0] + [math.log(odds / (classes - 1))] * (classes - 1))
+    foreground = max(1, classes - 1)
+    return torch.tensor([0.0] + [math.log(odds / foreground)] * foreground)
 
 
 class EdsrUnit(nn.Module):
@@ -181,3 +199,29 @@ class ImageHead(nn.Module):
 
     def forward(self, x: Float[Tensor, " b w *s"]) -> Float[Tensor, " b c *hr"]:
         return self.output(self.features(x))
+
+
+class SubPixelHead(nn.Module):
+    """From LR features to the HR image, all convolutions on the LR grid (ESPCN).
+
+    W. Shi et al., "Real-time single image and video super-resolution using an efficient
+    sub-pixel convolutional neural network", CVPR 2016. Widths 5, 3, 3; tanh between; no bias.
+
+    Args:
+        width: LR feature maps.
+        channels: Image channels.
+        scale: HR voxels for each LR voxel along each axis.
+        inner: Feature maps behind the first convolution; half as many behind the second.
+    """
+
+    def __init__(self, width: int, channels: int, scale: Sequence[int], inner: int) -> None:
+        super().__init__()
+        dims, half, copies = len(scale), max(1, inner // 2), math.prod(scale)
+        self.scale = tuple(scale)
+        self.first = make_conv(dims, width, inner, 5, bias=False)
+        self.second = make_conv(dims, inner, half, 3, bias=False)
+        self.third = make_conv(dims, half, channels * copies, 3, bias=False)
+
+    def forward(self, x: Float[Tensor, " b w *s"]) -> Float[Tensor, " b c *hr"]:
+        x = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return pixel_shuffle(self.third(x), self.scale)

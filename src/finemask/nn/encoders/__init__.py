@@ -35,7 +35,8 @@ def make_encoder(name: EncoderName, channels: int, **options: Any) -> Encoder:
         name: In ``ENCODERS``.
         channels: Image channels.
         options: ``width`` (feature maps of the finest level, 64 in public weights) and
-            ``levels`` of any; ``finest`` of the residual ones; ``output_stride`` of ResNets.
+            ``levels`` of any; ``finest`` of the residual ones; ``output_stride`` and
+            ``multi_grid`` of ResNets.
 
     Example:
         >>> encoder = make_encoder("resnet18", channels=1, width=4)

@@ -106,6 +106,7 @@ class ResNet(Encoder):
             (``pool``, stride 4, as stage 1).
         output_stride: Largest stride, 8, 16 or 32. Later stages are dilated instead, so that each
             feature is what it was, and others come between.
+        multi_grid: Factors of the dilation of the last stage's blocks, repeated as needed.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class ResNet(Encoder):
         levels: int = 5,
         finest: Finest = "stem",
         output_stride: int = 32,
+        multi_grid: Sequence[int] = (1,),
     ) -> None:
         inner = [width * 2**k for k in range(levels - 1)]
         widths = [width, *(block.expansion * maps for maps in inner)]
@@ -131,8 +133,10 @@ class ResNet(Encoder):
         self.stages = nn.ModuleList()
         for k, (count, dilation) in enumerate(zip(counts, dilations, strict=False)):
             stride, before = (strides[k] // strides[k - 1], dilations[k - 1]) if k else (1, 1)
-            first = block(widths[k], inner[k], stride, before, dilation)
-            rest = (block(widths[k + 1], inner[k], 1, dilation, dilation) for _ in range(count - 1))
+            grid = multi_grid if k == len(dilations) - 1 else (1,)
+            steps = [dilation * grid[n % len(grid)] for n in range(count)]
+            first = block(widths[k], inner[k], stride, before, steps[0])
+            rest = (block(widths[k + 1], inner[k], 1, step, step) for step in steps[1:])
             self.stages.append(nn.Sequential(first, *rest))
         initialise(self)
 
