@@ -166,13 +166,6 @@ class UNet(Method):
         )
         return Segmenter(nn.Sequential(parts), self.task, self.encoder.stride)
 
-    ABLATIONS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "CE": {"w_dice": 0.0},
-        "CE + RMI": {"w_dice": 0.0, "w_rmi": 1.0},
-        "LR supervision": {"w_dice": 0.0, "head": "interpolate", "supervision": "lr"},
-    }
-    """Controls: the same network by other losses, and taught on the LR grid."""
-
     RECIPE_3D: ClassVar[Mapping[str, Any]] = {
         "train": {"batch_size": 2},
         "config": {"width": 16, "depth": 4},
@@ -182,5 +175,9 @@ class UNet(Method):
         "ResNet-34": {"encoder": "resnet34"},
         "ResNet-50": {"encoder": "resnet50"},
         "Res2Net-50": {"encoder": "res2net50"},
+        "CE": {"w_dice": 0.0},
+        "CE + Dice": {"w_dice": 1.0},
+        "CE + RMI": {"w_dice": 0.0, "w_rmi": 1.0},
+        "LR supervision": {"w_dice": 0.0, "head": "interpolate", "supervision": "lr"},
     }
     """Public encoders, for rows beside methods that are built on them."""

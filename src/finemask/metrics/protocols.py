@@ -265,6 +265,20 @@ def _clinical() -> Protocol:
     return Protocol("clinical", 2, metrics, "dice", shown, _OF_MASKS + _OF_LESIONS)
 
 
+def _vessels() -> Protocol:
+    """Thin structures and small lesions: overlap and correlation, each image and pooled."""
+    shown = ("iou", "dice", "mcc", "informedness", "sensitivity", "precision")
+    metrics = (*shown, "specificity", "mae", "average_precision", "pr_auc")
+    told = (
+        "No smoothing, no field of view. Both masks empty: Dice, IoU and precision are undefined; "
+        "one empty: Dice and IoU are 0. MCC is 0 where a mask is constant; informedness (BM) is "
+        "sensitivity + specificity - 1. Means are over images; the same of all voxels of all "
+        "images together goes by the name pooled, as does their PR-AUC, by 256 thresholds; that "
+        "of an image cuts at every value."
+    )
+    return Protocol("vessels", 1, metrics, "dice", shown, told)
+
+
 def _polyp_pranet(*, stretch: bool) -> Protocol:
     """Dice and IoU over 256 thresholds, as in the evaluation toolbox of PraNet."""
     mae = "mae_minmax" if stretch else "mae"
@@ -319,6 +333,7 @@ PROTOCOLS = MappingProxyType(
         for protocol in (
             _segmentation(),
             _clinical(),
+            _vessels(),
             _polyp_pranet(stretch=True),
             _polyp_pranet(stretch=False),
             _polyp_m2snet(stretch=True),

@@ -18,11 +18,13 @@ from finemask.metrics.lesions import equivalent_diameter_mm
 from finemask.metrics.overlap import Confusion
 from finemask.metrics.protocols import CURVES, METRICS
 from finemask.metrics.statistics import spread
+from finemask.metrics.thresholds import Cuts
 
 FAILED = "failed"
 UNREADABLE = "truth unreadable"
 EMPTY = "empty"
 EVERY_SIZE = "all"
+POOLED = ("dice", "iou", "sensitivity", "precision", "specificity", "mcc", "informedness")
 TERTILES = ("small", "medium", "large")
 
 
@@ -41,6 +43,8 @@ class Score:
         flag: Why some values are undefined or the worst possible; ``""`` for none.
         size_group: Set by `group_by_size`.
         curves: By metric, its values at the thresholds 0, 1/255 ... 1.
+        cuts: Voxel counts at these thresholds, where the area under precision over recall is
+            asked for.
     """
 
     case: str
@@ -53,6 +57,7 @@ class Score:
     flag: str = ""
     size_group: str = ""
     curves: Mapping[str, Float[ndarray, " 256"]] = field(default_factory=dict, compare=False)
+    cuts: Cuts | None = field(default=None, compare=False)
 
     @property
     def failed(self) -> bool:
@@ -80,6 +85,7 @@ def score(
         counts=comparison.counts,
         flag=comparison.emptiness,
         curves={name: CURVES[name].compute(comparison) for name in curves},
+        cuts=comparison.cuts if "pr_auc" in metrics and comparison.probs is not None else None,
     )
 
 
@@ -96,7 +102,14 @@ def score_failure(
     """
     scored = score(comparison, (), **names)
     values = {m: METRICS[m].worst for m in metrics}
-    return replace(scored, values=values, flag=FAILED, curves=dict.fromkeys(curves, np.zeros(256)))
+    nothing = comparison.cuts if "pr_auc" in metrics else None
+    return replace(
+        scored,
+        values=values,
+        flag=FAILED,
+        curves=dict.fromkeys(curves, np.zeros(256)),
+        cuts=nothing,
+    )
 
 
 @dataclass(frozen=True)
@@ -205,15 +218,18 @@ def _describe(scores: Sequence[Score], metric: str, seed: int) -> dict[str, Any]
 def pooled(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
     """Overlap of all voxels of a class put together, in which large lesions outweigh small ones.
 
-    A failed case counts as an empty prediction.
+    A failed case counts as an empty prediction. Where every case has probabilities and the
+    protocol their PR-AUC, that of all voxels is told too, by 256 thresholds and the trapezoid rule.
     """
     table = {}
     for label in dict.fromkeys(s.label for s in scores):
-        counts = [s.counts for s in scores if s.label == label and s.counts is not None]
-        if counts:
-            total = sum(counts, start=Confusion(0, 0, 0, 0))
-            names = ("dice", "iou", "sensitivity", "precision", "specificity")
-            table[label] = {f"{name}_pooled": getattr(total, name) for name in names}
+        counted = [s for s in scores if s.label == label and s.counts is not None]
+        if counted:
+            total = sum((s.counts for s in counted if s.counts), start=Confusion(0, 0, 0, 0))
+            table[label] = {f"{name}_pooled": getattr(total, name) for name in POOLED}
+            cuts = [s.cuts for s in counted if s.cuts is not None]
+            if len(cuts) == len(counted):
+                table[label]["pr_auc_pooled"] = sum(cuts[1:], start=cuts[0]).pr_auc
     return table
 
 

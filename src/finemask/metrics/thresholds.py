@@ -54,6 +54,26 @@ class Cuts:
     lesion: int
     size: int
 
+    def __add__(self, other: Cuts) -> Cuts:
+        """Counts of two cases pooled."""
+        return Cuts(
+            self.tp + other.tp, self.fp + other.fp, self.lesion + other.lesion,
+            self.size + other.size,
+        )  # fmt: skip
+
+    @property
+    def pr_auc(self) -> float:
+        """Area under precision over recall by the trapezoid rule, from precision 1 at recall 0.
+
+        NaN without a lesion. Coarser than `metrics.pr_auc`, which cuts at every value.
+        """
+        if not self.lesion:
+            return float("nan")
+        recall = np.append(0.0, (self.tp / self.lesion)[::-1])
+        precision = np.append(1.0, self.precision[::-1])
+        found = np.append(True, (self.tp + self.fp)[::-1] > 0)
+        return float(np.trapezoid(precision[found], recall[found]))
+
     @property
     def dice(self) -> Float[ndarray, " t"]:
         """``2 TP / (2 TP + FP + FN)``."""
