@@ -18,7 +18,8 @@ from torch import Tensor
 import finemask.losses
 from finemask.losses.deep_supervision import side_map_losses
 from finemask.losses.fidelity import lesion_weighted_mse, mae, mse
-from finemask.losses.overlap import cross_entropy, dice_loss, iou_loss
+from finemask.losses.overlap import cross_entropy, dice_loss, generalised_dice_loss, iou_loss
+from finemask.losses.similarity import ssim_loss
 from finemask.losses.structure import (
     edge_weight,
     structure_losses,
@@ -39,7 +40,9 @@ def of_probs(loss: Callable[[Tensor, Tensor], Tensor]) -> Loss:
 LOSSES: dict[str, Loss] = {
     "dice_loss": of_probs(dice_loss),
     "iou_loss": of_probs(iou_loss),
+    "generalised_dice_loss": of_probs(generalised_dice_loss),
     "cross_entropy": cross_entropy,
+    "ssim_loss": of_probs(lambda p, y: ssim_loss(p, y, 1.0)),
     "mse": of_probs(mse),
     "mae": of_probs(mae),
     "lesion_weighted_mse": of_probs(lambda p, y: lesion_weighted_mse(p, y, y)),
@@ -54,6 +57,8 @@ KINKED = ("mae", "weighted_iou_loss", "structure_losses", "side_map_losses")
 COMPARE_NO_TARGET = {
     "edge_weight": "weights of a loss, from the target alone",
     "feature_affinity": "compares features of two branches",
+    "rmi_loss": "knows covariances, which a map of other contrast shares: see its own tests",
+    "region_information": "as rmi_loss",
 }
 
 

@@ -7,6 +7,7 @@ import torch
 
 from finemask.errors import UsageError
 from finemask.losses.overlap import cross_entropy, dice_loss
+from finemask.losses.region import rmi_loss
 from finemask.methods.unet import Config, UNet
 from finemask.nn.encoders import ENCODERS, EncoderName
 from finemask.nn.outputs import foreground_probs
@@ -102,3 +103,30 @@ def test_batch_norm_and_dropout_are_at_rest_in_prediction() -> None:
     segmenter = method.eval().deploy()
     together, alone = segmenter(images)[:1], segmenter(images[:1])
     torch.testing.assert_close(together, alone)
+
+
+def test_region_information_is_one_loss_more() -> None:
+    task = Task(2, 1, 3, (2, 2))
+    method = UNet(task, Config(width=4, depth=3, w_rmi=0.5)).eval()
+    batch = batch_for(task, 16, 12)
+    parts = method.losses(batch)
+    assert method.weights() == {"L_ce": 1.0, "L_dice": 1.0, "L_rmi": 0.5}
+    assert parts["L_rmi"] == rmi_loss(method.deploy()(batch.image_lr), batch.target)
+    with pytest.raises(UsageError, match="for 2-D images"):
+        UNet(Task(3, 1, 2, (2,)), Config(width=4, w_rmi=0.5))
+
+
+def test_lr_supervision_never_sees_the_pixels_between() -> None:
+    task = Task(2, 1, 2, (2, 2))
+    config = Config(width=4, depth=3, head="interpolate", supervision="lr")
+    method, batch = UNet(task, config).eval(), batch_for(task, 8, 12)
+    first = method.losses(batch)
+    assert first["L_ce"] == cross_entropy(
+        method.head.conv(method.decoder(method.encoder(batch.image_lr))),
+        batch.target[..., 1::2, 1::2],
+    )
+    batch.target[..., ::2, :] = 1 - batch.target[..., ::2, :]
+    assert method.losses(batch) == first
+    assert method.deploy()(batch.image_lr).shape == batch.target.shape
+    with pytest.raises(UsageError, match="head=interpolate"):
+        Config(supervision="lr")

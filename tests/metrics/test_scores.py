@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from finemask.metrics import Comparison, Confusion
+from finemask.metrics import Comparison, Confusion, pr_auc
 from finemask.metrics.scores import (
     Score,
     group_by_size,
@@ -120,3 +120,38 @@ def test_pooled_values_add_voxels_first() -> None:
         of_size(2),
     ]
     assert pooled(scores)["lesion"]["dice_pooled"] == pytest.approx(1900 / 2010)
+
+
+def test_pooled_pr_auc_is_that_of_all_voxels_together() -> None:
+    rng = np.random.default_rng(0)
+    cases, scores = [], []
+    for k, share in enumerate((0.05, 0.6)):
+        truth = rng.random((30, 40)) < share
+        # Grey levels, so that 256 thresholds miss none.
+        probs = np.round(255 * np.clip(0.3 * truth + 0.7 * rng.random(truth.shape), 0, 1)) / 255
+        cases.append((probs, truth))
+        comparison = Comparison(probs > 0.5, truth, (1.0, 1.0), probs)
+        names = {"case": str(k), "group": "p", "label": "lesion", "unit": "px"}
+        scores.append(score(comparison, ["pr_auc", "mcc"], **names))
+    probs, truth = (np.concatenate([case[n].ravel() for case in cases]) for n in (0, 1))
+    found = pooled(scores)["lesion"]
+    assert found["pr_auc_pooled"] == pytest.approx(pr_auc(probs, truth), abs=1e-3)
+    assert found["pr_auc_pooled"] != pytest.approx(np.mean([s.values["pr_auc"] for s in scores]))
+    counts = scores[0].counts + scores[1].counts
+    assert found["mcc_pooled"] == counts.mcc
+    assert found["informedness_pooled"] == counts.informedness
+
+
+def test_a_failed_case_lowers_the_pooled_pr_auc() -> None:
+    names = {"group": "p", "label": "lesion", "unit": "px"}
+    truth = square(10).astype(bool)
+    perfect = score(
+        Comparison(truth, truth, (1.0, 1.0), truth * 1.0), ["pr_auc"], case="a", **names
+    )
+    failed = score_failure(
+        Comparison(np.zeros_like(truth), truth, (1.0, 1.0)), ["pr_auc"], case="b", **names
+    )
+    assert pooled([perfect])["lesion"]["pr_auc_pooled"] == pytest.approx(1)
+    assert pooled([perfect, failed])["lesion"]["pr_auc_pooled"] < 0.9
+    masks_only = score(Comparison(truth, truth, (1.0, 1.0)), ["pr_auc"], case="c", **names)
+    assert "pr_auc_pooled" not in pooled([perfect, masks_only])["lesion"]

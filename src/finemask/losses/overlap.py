@@ -4,17 +4,20 @@ A loss fits a soft target y where no probability p is better than ``p = y``. The
 ``1 - 2 sum(p y) / (sum(p) + sum(y))``, does not: each p meets it as a quotient of
 linear terms, so that the best p is 0 or 1, and 1 wherever y exceeds half of the Dice reached. A
 voxel of 0.6 is driven to 1 for a perfect score of the others. The usual IoU does the same. All
-losses of this library fit, each for a reason that can be read off it:
+losses of this library but one fit, each for a reason that can be read off it:
 
-======================  ===============================================================
-``dice_loss``           equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) + eps)``
-``iou_loss``            equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) - sum(p y) + eps)``
+=========================  ============================================================
+``dice_loss``              equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) + eps)``
+``iou_loss``               equals ``sum (p - y)^2 / (sum(p^2) + sum(y^2) - sum(p y) + eps)``
 ``generalised_dice_loss``  equals ``sum w (p - y)^2 / sum w (p^2 + y^2)``
-``cross_entropy``       is the entropy of y, which no p can change, and what p adds to it
-``weighted_iou_loss``   equals ``sum w |p - y| / (sum w max(p, y) + eps)``
-``mse``, ``mae``        are distances, weighted or not
-``ssim_loss``           is 0 for equal images and more for others
-======================  ===============================================================
+``cross_entropy``          is the entropy of y, which no p can change, and what p adds to it
+``weighted_iou_loss``      equals ``sum w |p - y| / (sum w max(p, y) + eps)``
+``mse``, ``mae``           are distances, weighted or not
+``ssim_loss``              is 0 for equal images and more for others
+=========================  ============================================================
+
+The region mutual information (``losses.region``) does not: it knows how maps vary together,
+not how far they are apart, and needs the cross-entropy beside it.
 
 They are 0 at ``p = y``, but for the cross-entropy, whose value there is the entropy. With
 targets of 0 and 1 the forms with and without squares differ in between only.

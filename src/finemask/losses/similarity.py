@@ -36,7 +36,7 @@ def ssim_loss(
         image: Restored intensities.
         truth: True intensities, to which no gradient flows.
         data_range: Largest less smallest possible intensity; without it that of each true
-            image, all channels together.
+            image, all channels together (1 for a flat one).
 
     Returns:
         From 0, for equal images, to 2.
@@ -51,7 +51,8 @@ def ssim_loss(
         x, y = image.float(), truth.detach().float()
         if data_range is None:
             flat = y.flatten(1)
-            spread = (flat.amax(1) - flat.amin(1)).clamp_min(torch.finfo(y.dtype).tiny ** 0.25)
+            spread = flat.amax(1) - flat.amin(1)
+            spread = torch.where(spread > 0, spread, 1.0)
         else:
             spread = y.new_full((len(y),), data_range)
         spread = spread.repeat_interleave(y.shape[1])
@@ -65,22 +66,25 @@ class _Dissimilarity(torch.autograd.Function):
     With E the window's weighted mean, ``A1 = 2 Ex Ey + C1``, ``A2 = 2 (Exy - Ex Ey) + C2``,
     ``B1 = Ex^2 + Ey^2 + C1`` and ``B2 = E(x^2 + y^2) - Ex^2 - Ey^2 + C2``. S is differentiated
     by Exy, E(x^2) and Ex, and each is taken back by the adjoint of the filter. Automatic
-    differentiation would keep and pass a dozen maps of the image's size.
+    differentiation would keep and pass a dozen maps of the image's size. A2 and B2 are of
+    values about the true image's mean, whose square would cost digits.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, spread: Tensor) -> Tensor:
         sides, shape = _sides(x.shape[1:]), (-1, *[1] * (x.ndim - 1))
         c1, c2 = (((k * spread) ** 2).reshape(shape) for k in (K1, K2))
+        middle = y.flatten(1).mean(1).reshape(shape)
+        x, y = x - middle, y - middle
         ex, ey, exy = (smooth(maps, sides) for maps in (x, y, x * y))
         squares = smooth(x * x + y * y, sides)
-        product, means = ex * ey, ex * ex + ey * ey
-        a1, a2 = 2 * product + c1, 2 * (exy - product) + c2
-        b1, b2 = means + c1, squares - means + c2
+        a2, b2 = 2 * (exy - ex * ey) + c2, squares - ex * ex - ey * ey + c2
+        mean_x, mean_y = ex + middle, ey + middle
+        a1, b1 = 2 * mean_x * mean_y + c1, mean_x * mean_x + mean_y * mean_y + c1
         inverse = 1 / (b1 * b2)
         s = a1 * a2 * inverse
         if ctx.needs_input_grad[0]:
-            by_mean = 2 * (ey * (a2 - a1) * inverse + ex * s * (1 / b2 - 1 / b1))
+            by_mean = 2 * ((mean_y * a2 - ey * a1) * inverse + s * (ex / b2 - mean_x / b1))
             by_square, by_product = -s / b2, 2 * a1 * inverse
             gradient = spread_out(by_mean, sides) + 2 * x * spread_out(by_square, sides)
             gradient += y * spread_out(by_product, sides)

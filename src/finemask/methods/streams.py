@@ -86,7 +86,9 @@ class TwoStreams(Method):
     def makes_image(self) -> bool:
         return self.restores
 
-    def super_resolve(self, image_lr: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *hr"] | None:
+    def super_resolve(
+        self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None
+    ) -> Float[Tensor, " b c *hr"] | None:
         return self.streams.restore(image_lr) if self.restores else None
 
     def public_encoder(self) -> Encoder | None:

@@ -15,6 +15,7 @@ from finemask.errors import DataError, UsageError
 from finemask.methods import create, default_recipe
 from finemask.methods.base import Method
 from finemask.methods.released.base import Released
+from finemask.methods.released.ds2f import DS2F
 from finemask.methods.released.m2snet import M2SNET, MSNET
 from finemask.methods.released.pranet import PRANET
 from finemask.methods.released.sasrnet import SASRNET
@@ -26,6 +27,7 @@ RELEASED: dict[str, Released] = {
     "pranet": PRANET,
     "msnet": MSNET,
     "m2snet": M2SNET,
+    "ds2f": DS2F,
 }
 
 __all__ = ["RELEASED", "Released", "find_released", "load_released", "released_recipe"]
