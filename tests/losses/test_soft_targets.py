@@ -18,6 +18,7 @@ from torch import Tensor
 import finemask.losses
 from finemask.losses.deep_supervision import side_map_losses
 from finemask.losses.fidelity import lesion_weighted_mse, mae, mse
+from finemask.losses.fusion import window_mse
 from finemask.losses.overlap import cross_entropy, dice_loss, generalised_dice_loss, iou_loss
 from finemask.losses.similarity import ssim_loss
 from finemask.losses.structure import (
@@ -44,6 +45,7 @@ LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "ssim_loss": of_probs(lambda p, y: ssim_loss(p, y, 1.0)),
     "mse": of_probs(mse),
+    "window_mse": of_probs(lambda p, y: window_mse(p, y, torch.ones(len(p), 2).long(), (7, 7))),
     "mae": of_probs(mae),
     "lesion_weighted_mse": of_probs(lambda p, y: lesion_weighted_mse(p, y, y)),
     "weighted_iou_loss": of_probs(lambda p, y: weighted_iou_loss(p, y, edge_weight(y, 3))),
