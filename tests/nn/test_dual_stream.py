@@ -7,7 +7,8 @@ import torch
 
 from finemask.errors import UsageError
 from finemask.methods.describe import count_parameters
-from finemask.nn.blocks import AlignedUp, OverlappingMaxPool, ResizeUp, Style, align
+from finemask.nn.aligned import AlignedUp, OverlappingMaxPool, align
+from finemask.nn.blocks import ResizeUp, Style
 from finemask.nn.dual_stream import DualStream, StreamOptions
 from finemask.nn.superres import MaskHead, SubPixelHead
 

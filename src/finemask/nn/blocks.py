@@ -258,22 +258,6 @@ class MaxPool(nn.Module):
         return self.pool(x)
 
 
-class OverlappingMaxPool(nn.Module):
-    """Keep the largest of three neighbours at every second voxel along each axis.
-
-    Args:
-        width: Feature maps, unused: the signature of every way down.
-        style: Of the network.
-    """
-
-    def __init__(self, width: int, style: Style) -> None:
-        super().__init__()
-        self.pool = MAX_POOL[style.dims](3, stride=2, padding=1)
-
-    def forward(self, x: Float[Tensor, " b c *s"]) -> Float[Tensor, " b c *t"]:
-        return self.pool(x)
-
-
 class ResizeUp(nn.Module):
     """Linear interpolation to the grid of the skip, then a convolution block.
 
@@ -309,26 +293,6 @@ def make_transpose(c_in: int, c_out: int, scale: Sequence[int]) -> ConvTranspose
     )
 
 
-class AlignedUp(nn.Module):
-    """``ResizeUp`` by a 1x1 convolution, between grids whose corner voxels coincide.
-
-    Against the true extent it shifts everything outwards, by up to half a coarse voxel at the
-    edges; it is there for released weights that learned with it.
-
-    Args:
-        c_in: Input feature maps.
-        c_out: Output feature maps.
-        style: Of the network.
-    """
-
-    def __init__(self, c_in: int, c_out: int, style: Style) -> None:
-        super().__init__()
-        self.block = ConvBlock(c_in, c_out, style, kernel=1)
-
-    def forward(self, x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b d *t"]:
-        return self.block.activation(self.block.norm(align(self.block.conv(x), size)))
-
-
 class TransposeUp(nn.Module):
     """Transposed convolution that doubles every side (4 wide, step 2), then the activation.
 
@@ -361,16 +325,6 @@ def resize(
     if mode == "nearest":
         return F.interpolate(x, tuple(size), mode="nearest-exact")
     return F.interpolate(x, tuple(size), mode=LINEAR[x.ndim - 2], align_corners=False)
-
-
-def align(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b c *t"]:
-    """Interpolate to another grid so that the centres of the corner voxels coincide.
-
-    Example:
-        >>> align(torch.tensor([[[[0.0, 3.0]]]]), (1, 4)).flatten()
-        tensor([0., 1., 2., 3.])
-    """
-    return F.interpolate(x, tuple(size), mode=LINEAR[x.ndim - 2], align_corners=True)
 
 
 def box_sum(x: Float[Tensor, " b c *s"], side: int) -> Float[Tensor, " b c *s"]:

@@ -14,16 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from finemask.errors import UsageError
-from finemask.nn.blocks import (
-    AlignedUp,
-    MaxPool,
-    OverlappingMaxPool,
-    ResizeUp,
-    Style,
-    crop_end,
-    enlarge,
-    resize,
-)
+from finemask.nn.aligned import AlignedUp, OverlappingMaxPool
+from finemask.nn.blocks import MaxPool, ResizeUp, Style, crop_end, enlarge, resize
 from finemask.nn.deeplab import DeepLabDecoder, DeepLabEncoder, ResNetName
 from finemask.nn.superres import Head, MaskHead, SubPixelHead
 from finemask.nn.unet import UNetDecoder, UNetEncoder, unet_widths

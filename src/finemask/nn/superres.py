@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from finemask.nn.blocks import CONV_TRANSPOSE, align, make_conv, resize
+from finemask.nn.aligned import align
+from finemask.nn.blocks import CONV_TRANSPOSE, make_conv, resize
 
 Head = Literal["interpolate", "shuffle"]
 
