@@ -37,6 +37,20 @@ def test_other_channels_take_the_mean_of_the_colours(channels: int) -> None:
     np.testing.assert_allclose(image[:, 0], [[-1.9867, 2.4381]] * channels, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_symmetric_is_from_black_to_white_whatever_the_picture_shows(channels: int) -> None:
+    symmetric = PrepareSettings(normalise="symmetric")
+    image = prepare(case_of(0, 51, 255, channels=channels), symmetric).image
+    np.testing.assert_allclose(image[:, 0], [[-1, -0.6, 1]] * channels, atol=1e-6)
+    dark = prepare(case_of(0, 51, 102), symmetric).image
+    np.testing.assert_allclose(dark[0, 0], [-1, -0.6, -0.2], atol=1e-6)
+    scan = PrepareSettings(window_hu=(0.0, 10.0), window_to_unit=True, normalise="symmetric")
+    np.testing.assert_allclose(prepare(case_of(-5, 5, 10), scan).image[0, 0], [-1, 0, 1])
+    assert symmetric.by_image == "none"
+    with pytest.raises(DataError, match="normalise=symmetric needs"):
+        prepare(case_of(-1000, 400), symmetric)
+
+
 def test_a_window_says_what_is_black_and_white() -> None:
     settings = PrepareSettings(
         window_hu=(-1000.0, 400.0), window_to_unit=True, normalise="imagenet"

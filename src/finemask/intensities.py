@@ -47,11 +47,13 @@ def normalisation(
 
     Intensities in original units are ``prepared / gain + offset``. A channel
     without contrast has no scale of its own: its gain is 1, and it becomes 0.
-    ``imagenet`` takes its numbers from the public weights instead of the image.
+    ``imagenet`` takes its numbers from the public weights instead of the image, ``symmetric``
+    from black and white.
 
     Args:
         image: Original intensities, finite.
-        settings: Of which ``normalise`` and, for ``imagenet``, ``window_to_unit`` are used.
+        settings: Of which ``normalise`` and, for ``imagenet`` and ``symmetric``, ``window_to_unit``
+            are used.
 
     Returns:
         ``(offset, gain)``, one number a channel.
@@ -65,8 +67,10 @@ def normalisation(
     offset, gain = np.zeros(channels), np.ones(channels)
     if settings.normalise == "none":
         return offset, gain
+    white = 1.0 if settings.window_to_unit else 255.0
+    if settings.normalise == "symmetric":
+        return offset + white / 2, gain * 2 / white
     if settings.normalise == "imagenet":
-        white = 1.0 if settings.window_to_unit else 255.0
         mean, deviation = (IMAGENET_MEAN, IMAGENET_SD) if channels == 3 else (GREY_MEAN, GREY_SD)
         return offset + white * np.array(mean), gain / (white * np.array(deviation))
     for k, channel in enumerate(image):
@@ -95,7 +99,7 @@ def normalised(
     return result
 
 
-def check_imagenet_range(image: NDArray[np.float32], settings: PrepareSettings, name: str) -> None:
+def check_known_range(image: NDArray[np.float32], settings: PrepareSettings, name: str) -> None:
     """Refuse an image of which it is not known what is black and what is white.
 
     Known are 8-bit pictures (0 and 255), and any image whose window has become [0, 1].
@@ -108,7 +112,7 @@ def check_imagenet_range(image: NDArray[np.float32], settings: PrepareSettings, 
         return
     raise DataError(
         name,
-        f"has intensities from {low:g} to {high:g}; prepare.normalise=imagenet needs 8-bit "
-        "pictures (0 to 255), or a window that says what is black and what is white",
+        f"has intensities from {low:g} to {high:g}; prepare.normalise={settings.normalise} needs "
+        "8-bit pictures (0 to 255), or a window that says what is black and what is white",
         "set prepare.window_hu and prepare.window_to_unit=true, or use normalise=zscore",
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from finemask.case import Case
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
-from finemask.intensities import check_imagenet_range, normalisation, normalised, windowed
+from finemask.intensities import check_known_range, normalisation, normalised, windowed
 from finemask.recipe import PrepareSettings
 
 SLAB_VOXELS = 1 << 22
@@ -67,8 +67,8 @@ def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case: 
     if settings.spacing_mm:
         case = _resampled(case, settings.spacing_mm)
     image = windowed(case.image, settings)
-    if settings.normalise == "imagenet":
-        check_imagenet_range(image, settings, subject(case))
+    if settings.normalise in ("imagenet", "symmetric"):
+        check_known_range(image, settings, subject(case))
     offset, gain = normalisation(image, settings)
     return replace(case, image=normalised(image, offset, gain))
 

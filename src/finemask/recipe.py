@@ -77,20 +77,22 @@ class PrepareSettings:
         window_hu: Clip to this intensity range first; empty keeps all.
         window_to_unit: Bring the range to [0, 1], alike for every image.
         normalise: ``zscore`` (mean 0, sd 1 a channel), ``minmax`` (to [0, 1]), ``imagenet`` (by
-            the statistics that public weights were trained with; 8-bit or windowed to unit)
-            or ``none``.
+            the statistics that public weights were trained with; 8-bit or windowed to unit),
+            ``symmetric`` (to [-1, 1] from black to white, known as for ``imagenet``) or ``none``.
     """
 
     orient: bool = True
     spacing_mm: tuple[float, ...] = ()
     window_hu: tuple[float, ...] = ()
     window_to_unit: bool = False
-    normalise: Literal["zscore", "minmax", "imagenet", "none"] = "zscore"
+    normalise: Literal["zscore", "minmax", "imagenet", "symmetric", "none"] = "zscore"
 
     @property
     def by_image(self) -> Literal["zscore", "minmax", "none"]:
         """The normalisation by an image's own statistics; those of a pair are its LR image's."""
-        return "none" if self.normalise == "imagenet" else self.normalise
+        if self.normalise in ("zscore", "minmax"):
+            return self.normalise
+        return "none"
 
     @property
     def fixed(self) -> PrepareSettings:

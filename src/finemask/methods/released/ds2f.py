@@ -86,7 +86,7 @@ DS2F = Released(
     source="github.com/Qsingle/imed_vision, Unet with super_reso and sr_seg_fusion",
     sections={
         "task": {"dims": 2, "channels": 3, "classes": 2, "scale": (2, 2)},
-        "prepare": {"window_hu": (0.0, 255.0), "window_to_unit": True, "normalise": "none"},
+        "prepare": {"normalise": "symmetric"},
         "config": GRAPH,
     },
     modules=dict(modules()),
