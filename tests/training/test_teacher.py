@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from finemask.comparison.plan import Choices, make_rows
 from finemask.datasets import load_dataset, make_phantoms
+from finemask.deploy.export import export
 from finemask.errors import DataError, UsageError
 from finemask.inference.cohort import predict
 from finemask.io import DataWarning, read_image
@@ -101,6 +102,9 @@ def test_a_teacher_predicts_images_and_no_masks(teacher: Run, images: Path, tmp_
     assert read_image(tmp_path / "out" / written[0])[0].shape == (1, 48, 48)
     with pytest.raises(UsageError, match="--probs"):
         predict(teacher, images, tmp_path / "no", probs=True)
+    with pytest.raises(UsageError, match="makes images"):
+        export(teacher, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("turns", [1, 4])

@@ -87,6 +87,12 @@ def export(
     run = run if isinstance(run, Run) else load_run(run)
     if to not in ("onnx", "openvino"):
         raise UsageError("--to", f"is {to!r}", "choose onnx or openvino")
+    if not run.makes_masks:
+        raise UsageError(
+            run.path,
+            f"is a run of {run.recipe.method}, which makes images; what is exported makes masks",
+            "give a run that learned masks",
+        )
     if int8 and (data is None or to != "onnx"):
         raise UsageError(
             "--int8",
