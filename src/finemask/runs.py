@@ -68,6 +68,10 @@ class Run(Model):
         window, scale = self.segmenter.window, self.recipe.task.scale
         return cut_guidance(self.method.guide, image_hr, window, scale)
 
+    @property
+    def reads_hr(self) -> bool:
+        return self.segmenter.task.scale != self.recipe.task.scale
+
     def find_device(self, name: str) -> str:
         return torch_backend.find_device(name)
 
@@ -125,7 +129,7 @@ def load_run(path: str | Path, which: str = "best", device: str = "cpu") -> Run:
     load_weights(method, checkpoint.weights(), checkpoint.path)
     method.to(device).eval().requires_grad_(False)
     segmenter = method.deploy().eval()
-    segmenter.window = tuple(checkpoint.meta["window_lr"])
+    segmenter.window = segmenter.on_its_grid(checkpoint.meta["window_lr"], recipe.task.scale)
     return Run(
         path=folder,
         recipe=recipe,

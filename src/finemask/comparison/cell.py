@@ -31,7 +31,7 @@ from finemask.evaluation.cohort import evaluate
 from finemask.inference.activations import activation_bytes
 from finemask.inference.cohort import predict
 from finemask.inference.model import Machine
-from finemask.inference.network import guidance_of, labels_of
+from finemask.inference.network import guidance_of, image_of, labels_of
 from finemask.inference.tiles import padded_shape
 from finemask.inference.view import View, view_case
 from finemask.io import write_json
@@ -154,8 +154,10 @@ def _measure_inference(run: Run, plan: Plan, data: Path, names: Sequence[str]) -
 def prediction_bytes(run: Run, view: View) -> int:
     """Weights and, at their peak, live activations of one prediction of a whole image."""
     shipped = run.segmenter
-    sides = [max(n, w) for n, w in zip(view.lr.image.shape[1:], shipped.window, strict=True)]
-    shapes = [(1, len(view.lr.image), *padded_shape(sides, shipped.stride))]
+    image = image_of(run, view)
+    sides = [max(n, w) for n, w in zip(image.shape[1:], shipped.window, strict=True)]
+    sides = list(shipped.window) if shipped.patches else sides
+    shapes = [(1, len(image), *padded_shape(sides, shipped.stride))]
     if (guidance := guidance_of(run, view)) is not None:
         shapes.append((1, *guidance.shape))
     weights = sum(w.numel() * w.element_size() for w in shipped.state_dict().values())

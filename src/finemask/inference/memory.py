@@ -39,6 +39,8 @@ def fit_tiles(
 ) -> TilePlan:
     """The whole image as one tile when it fits the memory, else the largest tiles that do.
 
+    A network of patches gets its own windows, overlapping by half, whatever the memory.
+
     Args:
         network: What runs on each tile.
         shape: LR image before padding.
@@ -53,6 +55,8 @@ def fit_tiles(
     """
     scale, stride = network.scale, network.stride
     whole = padded_shape(shape, stride)
+    if network.patches and network.window:
+        return plan_tiles(whole, network.window, stride, share=0.5)
     budget = max_memory_bytes or int(SHARE * network.available_bytes())
 
     def needed(plan: TilePlan) -> int:

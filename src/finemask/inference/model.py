@@ -62,12 +62,19 @@ class Network(ABC):
         maps: How many it gives.
         stride: LR sides of a tile are multiples of it.
         window: A smaller image is shown in the middle of a window of these LR sides.
+        patches: A larger image is shown in windows of these sides only.
     """
 
     def __init__(
-        self, scale: tuple[int, ...], maps: int, stride: int = 1, window: tuple[int, ...] = ()
+        self,
+        scale: tuple[int, ...],
+        maps: int,
+        stride: int = 1,
+        window: tuple[int, ...] = (),
+        patches: bool = False,
     ) -> None:
-        self.scale, self.maps, self.stride, self.window = scale, maps, stride, window
+        self.scale, self.maps, self.stride = scale, maps, stride
+        self.window, self.patches = window, patches
 
     @abstractmethod
     def forward(
@@ -124,6 +131,11 @@ class Model(ABC):
     @property
     def guided(self) -> bool:
         """Whether it is shown a part of the HR image beside the LR image."""
+        return False
+
+    @property
+    def reads_hr(self) -> bool:
+        """Whether it reads the image on the HR grid in place of the LR image."""
         return False
 
     def guidance(self, image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " g *p"] | None:

@@ -145,7 +145,15 @@ def _view_slabs(
     model: Model, view: View, machine: Machine, result_bytes: int
 ) -> Iterator[Float[ndarray, " f *slab"]]:
     guidance, network = guidance_of(model, view), model.network(machine)
-    return slabs_of(network, view.lr.image, guidance, machine.max_memory_bytes, result_bytes)
+    image = image_of(model, view)
+    return slabs_of(network, image, guidance, machine.max_memory_bytes, result_bytes)
+
+
+def image_of(model: Model, view: View) -> Float[ndarray, " c *s"]:
+    """The image on the grid that the model reads."""
+    if model.reads_hr:
+        return view.on_hr_grid(model.recipe.task.scale).image
+    return view.lr.image
 
 
 def run_whole(

@@ -76,13 +76,16 @@ def padded_shape(shape: Sequence[int], stride: int) -> tuple[int, ...]:
     return tuple(2 * side for side in padded) if lonely else padded
 
 
-def plan_tiles(shape: Sequence[int], tile: Sequence[int], stride: int = 1) -> TilePlan:
+def plan_tiles(
+    shape: Sequence[int], tile: Sequence[int], stride: int = 1, share: float = OVERLAP
+) -> TilePlan:
     """Cover a padded image evenly with overlapping tiles.
 
     Args:
         shape: Padded LR image, multiples of ``stride``.
         tile: Largest window; cut to the image and to a multiple of ``stride``.
         stride: Every start and size is a multiple of it.
+        share: Of a tile that it has in common with each neighbour at least.
 
     Example:
         >>> plan_tiles((160,), (64,), stride=4).starts
@@ -93,7 +96,7 @@ def plan_tiles(shape: Sequence[int], tile: Sequence[int], stride: int = 1) -> Ti
         for s, t in zip(shape, tile, strict=True)
     )
     overlap = tuple(
-        math.ceil(max(OVERLAP * t, min(t / 2, LEAST_OVERLAP)) / stride) * stride if t < s else 0
+        math.ceil(max(share * t, min(t / 2, LEAST_OVERLAP)) / stride) * stride if t < s else 0
         for s, t in zip(shape, sides, strict=True)
     )
     starts = tuple(_starts(s, t, o, stride) for s, t, o in zip(shape, sides, overlap, strict=True))

@@ -35,6 +35,7 @@ class TorchNetwork(Network):
         maps: How many it gives.
         stride: LR sides of a tile are multiples of it.
         window: LR sides of the smallest image that it is shown.
+        patches: And of the only one.
         run: What is called in place of ``module``, for a compiled one.
     """
 
@@ -46,9 +47,10 @@ class TorchNetwork(Network):
         maps: int,
         stride: int = 1,
         window: tuple[int, ...] = (),
+        patches: bool = False,
         run: Callable[..., Tensor] | None = None,
     ) -> None:
-        super().__init__(scale, maps, stride, window)
+        super().__init__(scale, maps, stride, window, patches)
         self.module, self.machine = module.to(machine.device), machine
         self.run = run or module
 
@@ -114,7 +116,14 @@ def segmenting(segmenter: Segmenter, machine: Machine) -> TorchNetwork:
     task, module = segmenter.task, _Entry(segmenter, "probs")
     run = _compiled(segmenter) if machine.backend == "compile" else None
     return TorchNetwork(
-        module, machine, task.scale, task.foreground, segmenter.stride, segmenter.window, run
+        module,
+        machine,
+        task.scale,
+        task.foreground,
+        segmenter.stride,
+        segmenter.window,
+        segmenter.patches,
+        run,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from finemask.errors import UsageError
 from finemask.methods.base import Method, ParameterGroup, Segmenter
+from finemask.methods.baselines3d import SAN, HDResUNet, ResUNet3D, ResUNet3DUp, UNet3D, VNet
 from finemask.methods.ds2f import DS2F
 from finemask.methods.dsnet import DSNet
 from finemask.methods.dsrl import DSRL
@@ -36,6 +37,12 @@ METHODS: dict[str, type[Method]] = {
     "cogseg": CogSeg,
     "supervessel": SuperVessel,
     "ssmaf": SSMAF,
+    "vnet": VNet,
+    "unet3d": UNet3D,
+    "resunet3d": ResUNet3D,
+    "resunet3d_up": ResUNet3DUp,
+    "hdresunet": HDResUNet,
+    "san": SAN,
 }
 
 __all__ = [

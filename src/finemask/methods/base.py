@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,17 +26,28 @@ class Segmenter(nn.Module):
         stride: Any LR size gives an answer; sides that are multiples of this are pooled
             evenly, so ``predict`` pads to it.
 
-    ``window`` holds the LR sides of the windows that the network learned from; a smaller
-    image is shown in the middle of such a window, as smaller cases were in training.
+        patches: Predict in windows of the training windows' size that overlap by half, even
+            where the whole image fits.
+
+    ``window`` holds the sides of the windows that the network learned from, on the grid that it
+    reads; a smaller image is shown in the middle of such a window, as smaller cases were in
+    training. A network that reads the HR image has a task of scale 1 here.
     """
 
     explanations: ClassVar[tuple[str, ...]] = ()
     """Names of the maps that ``explain`` gives, for file names and titles."""
 
-    def __init__(self, network: nn.Module, task: Task, stride: int = 1) -> None:
+    def __init__(
+        self, network: nn.Module, task: Task, stride: int = 1, patches: bool = False
+    ) -> None:
         super().__init__()
         self.window: tuple[int, ...] = ()
-        self.network, self.task, self.stride = network, task, stride
+        self.network, self.task, self.stride, self.patches = network, task, stride, patches
+
+    def on_its_grid(self, sides_lr: Sequence[int], scale: Sequence[int]) -> tuple[int, ...]:
+        """LR sides of a task of ``scale`` as sides on the grid that this network reads."""
+        grids = zip(sides_lr, scale, self.task.scale, strict=True)
+        return tuple(side * factor // own for side, factor, own in grids)
 
     def forward(
         self, image_lr: Float[Tensor, " b c *s"], guidance: Float[Tensor, " b c *p"] | None = None

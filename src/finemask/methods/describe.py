@@ -203,8 +203,9 @@ def count_parameters(module: nn.Module) -> int:
 def count_macs(method: Method, segmenter: Segmenter, size: Sequence[int]) -> int:
     """Multiply-adds of all convolutions, functional ones too, for one image on the meta device."""
     task = segmenter.task
-    image = torch.empty(1, task.channels, *size)
-    hr = [s * f for s, f in zip(size, task.scale, strict=True)]
+    scale = method.task.scale
+    image = torch.empty(1, task.channels, *segmenter.on_its_grid(size, scale))
+    hr = [s * f for s, f in zip(size, scale, strict=True)]
     guide = method.guide
     guidance = None if guide is None else torch.empty(1, task.channels, *guide.size(hr))
     return count_convolutions(segmenter.eval(), image, guidance)

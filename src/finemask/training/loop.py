@@ -330,7 +330,7 @@ def validate_once(
         method.eval()
         try:
             segmenter = method.deploy()
-            segmenter.window = tuple(at.window)
+            segmenter.window = segmenter.on_its_grid(at.window, method.task.scale)
             result = validate(method, segmenter, holdout, job.recipe)
         except FinemaskError as error:
             result = TrainingError(

@@ -95,7 +95,8 @@ def predict_pair(
     scale, probs = method.task.scale, None
     guidance = cut_guidance(method.guide, pair.hr.image, segmenter.window, scale)
     if method.needs_masks:
-        probs = run_whole(segmenting(segmenter, machine), pair.lr.image, guidance)
+        shown = pair.lr if segmenter.task.scale == scale else pair.hr
+        probs = run_whole(segmenting(segmenter, machine), shown.image, guidance)
     if not method.makes_image():
         return probs, None
     network = resolving(method, machine, segmenter.stride, segmenter.window)
