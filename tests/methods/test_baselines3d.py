@@ -55,8 +55,8 @@ def test_cubic_enlargement_is_smooth_and_keeps_the_extent() -> None:
     ramp = torch.arange(8.0).reshape(1, 1, 8, 1, 1).expand(1, 2, 8, 6, 5)
     fine = CubicEnlarge((2, 1, 3))(ramp)
     assert fine.shape == (1, 2, 16, 6, 15)
-    inside = fine[0, 0, 5:11, 3, 7]
-    torch.testing.assert_close(inside, (torch.arange(5.0, 11.0) + 0.5) / 2 - 0.5)
+    exact = (torch.arange(5.0, 11.0) + 0.5) / 2 - 0.5
+    assert float((fine[0, 0, 5:11, 3, 7] - exact).abs().max()) < 0.05  # torch's cubic, a = -0.75
     bump = F.pad(torch.ones(1, 1, 2, 2, 2), (3,) * 6)
     torch.testing.assert_close(CubicEnlarge((2, 2, 2))(bump).sum(), 8 * bump.sum())
 
