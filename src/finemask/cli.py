@@ -49,6 +49,11 @@ class Mode(StrEnum):
     matched = "matched"
 
 
+class Empty(StrEnum):
+    nan = "nan"
+    one = "one"
+
+
 class Graph(StrEnum):
     onnx = "onnx"
     openvino = "openvino"
@@ -459,6 +464,9 @@ def evaluate(
     readers: Annotated[
         bool, typer.Option("--readers", help="Compare readers, consensus and predictions too.")
     ] = False,
+    empty: Annotated[
+        Empty, typer.Option(help="Dice and IoU where both masks are empty: undefined, or 1.")
+    ] = Empty.nan,
     overwrite: Overwrite = False,
 ) -> None:
     """Score masks against the truth; write a report."""
@@ -483,6 +491,7 @@ def evaluate(
         images=images,
         cases=cases,
         readers=readers,
+        empty=empty.value,
         overwrite=overwrite,
         progress=_progress(),
     )

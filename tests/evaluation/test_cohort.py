@@ -53,6 +53,22 @@ def pred(tmp_path: Path) -> Path:
     return save(tmp_path / "pred", a=disc(4), b=disc(8, (22, 25)), c=disc(10), healthy=disc(0) * 0)
 
 
+def test_an_empty_case_left_empty_may_count_as_perfect(pred, truth, tmp_path) -> None:
+    """Dice and IoU alone; a lesion that is invented there, or a missing mask, still counts 0."""
+    result = evaluate(pred, truth, tmp_path / "out", empty="one")
+    cell = result.summary["scores"]["dice"]["lesion"]["all"]
+    plain = evaluate(pred, truth).summary["scores"]["dice"]["lesion"]["all"]
+    assert (cell["n"], cell["undefined"]) == (4, {})
+    assert cell["mean"] == pytest.approx((3 * plain["mean"] + 1) / 4)
+    assert result.summary["scores"]["iou"]["lesion"]["empty"]["mean"] == 1
+    assert result.summary["scores"]["precision"]["lesion"]["all"]["undefined"] == {"both empty": 1}
+    assert "1 where both masks are empty" in (tmp_path / "out/report.html").read_text()
+    (pred / "healthy.png").unlink()
+    assert evaluate(pred, truth, empty="one").mean("dice") == pytest.approx(plain["mean"] * 3 / 4)
+    save(pred, healthy=disc(3))
+    assert evaluate(pred, truth, empty="one").mean("dice") == pytest.approx(plain["mean"] * 3 / 4)
+
+
 def test_scores_every_case_and_writes_what_it_promises(pred, truth, tmp_path) -> None:
     result = evaluate(pred, truth, tmp_path / "out")
     assert (result.scored, result.failed, result.exit_code) == (4, 0, 0)

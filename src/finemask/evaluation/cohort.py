@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ from finemask.evaluation.undefined import (
     SHEARED,
     complete,
     is_sheared,
+    settle_empty,
     why_undefined,
     without_lengths,
 )
@@ -83,6 +84,7 @@ def evaluate(
     images: str | Path | None = None,
     cases: Collection[str] | None = None,
     readers: bool = False,
+    empty: Literal["nan", "one"] = "nan",
     overwrite: bool = False,
     progress: Track = silent,
 ) -> Evaluation:
@@ -107,6 +109,7 @@ def evaluate(
         cases: Only these cases, for example the test part of a split.
         readers: Compare the readers with each other, with what half of them marked and with the
             predictions too, in ``readers.csv``, ``readers.png`` and the report.
+        empty: Dice and IoU where truth and mask are empty: undefined (``nan``), or 1 (``one``).
         overwrite: Replace files of an earlier evaluation.
         progress: Shows how far the work is.
 
@@ -139,8 +142,9 @@ def evaluate(
         results[-1].rankings.clear()
     failures = [f for result in results for f in result.failures]
     rows = complete(s for result in results for s in result.scores)
+    rows, told = settle_empty(rows, empty)
     extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
-    notes = _notes(results, rows, predictions, truths, extra)
+    notes = [*_notes(results, rows, predictions, truths, extra), *told]
     grouped, sizes = group_by_size(rows, size_edges)
     lesions, about_lesions = group_lesions(
         [row for result in results for row in result.lesions],

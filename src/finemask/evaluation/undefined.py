@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,7 @@ IMAGE_METRICS = ("psnr_db", "ssim")
 SHEARED = "sheared grid"
 """Flag of a case whose axes are not square to each other: voxels along them give no lengths."""
 NO_PROBS = "no probabilities"
+BOTH_EMPTY = "both empty"
 
 
 def complete(scores: Iterable[Score]) -> list[Score]:
@@ -70,6 +72,28 @@ def without_lengths(score: Score) -> Score:
     lengths = [name for name in score.values if _needs_lengths(name)]
     flag = score.flag if score.failed else "; ".join(filter(None, (score.flag, SHEARED)))
     return replace(_without(score, lengths), size=math.nan if score.size else 0.0, flag=flag)
+
+
+def settle_empty(
+    scores: Sequence[Score], empty: Literal["nan", "one"]
+) -> tuple[list[Score], list[str]]:
+    """Scores in which an empty case that was left empty is perfect in Dice and IoU, if ``one``.
+
+    The rule of challenges whose sets hold many images without a lesion.
+
+    Returns:
+        The scores, and what a reader must know of it.
+    """
+    if empty == "nan":
+        return list(scores), []
+    settled = [_as_perfect(s) if s.flag.startswith(BOTH_EMPTY) else s for s in scores]
+    count = sum(new is not old for new, old in zip(settled, scores, strict=True))
+    return settled, [f"Dice and IoU are 1 where both masks are empty (--empty one), {count} times"]
+
+
+def _as_perfect(score: Score) -> Score:
+    perfect = {name: 1.0 for name in ("dice", "iou") if name in score.values}
+    return replace(score, values={**score.values, **perfect})
 
 
 def _needs_lengths(metric: str) -> bool:
