@@ -115,6 +115,14 @@ def test_two_nodules_of_one_reader_stay_two_though_another_lies_between() -> Non
     assert names(clustered([left, right, between], GRID.spacing)) == [[0, 1], [0]]
 
 
+def test_the_distance_is_reduced_step_by_step_not_to_nothing_at_once() -> None:
+    left, right = region(0, (2, 5, 5), (1, 4, 4)), region(0, (2, 5, 12), (1, 4, 4))
+    between = region(1, (2, 5, 7), (1, 4, 4))  # overlaps the left one, 1.4 mm from the right
+    beside = region(2, (2, 9, 12), (1, 3, 4))  # 0.7 mm from the right one
+    found = names(clustered([left, right, between, beside], GRID.spacing))
+    assert found == [[0, 1], [0, 2]]
+
+
 def test_what_one_reader_drew_in_two_parts_of_one_nodule_is_put_together() -> None:
     parts = [region(0, (2, 5, 5), (1, 4, 2)), region(0, (2, 5, 9), (1, 4, 2))]
     whole = region(1, (2, 5, 5), (1, 4, 6))
