@@ -11,7 +11,7 @@ Layouts, as they are unpacked:
   ``GT/<clip>`` (CVC-300-TV, both its validation and its test clips),
   ``CVC-ClinicDB-612-Valid`` (CVC-612-V) and ``CVC-ClinicDB-612-Test`` (CVC-612-T).
 
-CVC-ClinicDB is 31 videos of few patients in 612 frames, numbered one after another: in its
+CVC-ClinicDB is 612 frames of 29 sequences, numbered one after another: in its
 packaged test images, neighbours of training frames are looked at again. The names of Kvasir
 tell no patient. The clip is the group of the videos.
 
