@@ -53,7 +53,8 @@ def check(name: str, raw: Path, out: Path, expected: dict[str, tuple[Path, np.nd
     dataset = load_dataset(out)
     for case, (image, mask) in expected.items():
         read = dataset.read(dataset.entry(case))
-        np.testing.assert_array_equal(read.image, read_image(image)[0], err_msg=case)
+        grey_or_colour = np.broadcast_to(read_image(image)[0], read.image.shape)
+        np.testing.assert_array_equal(read.image, grey_or_colour, err_msg=case)
         np.testing.assert_array_equal(read.truth, mask, err_msg=case)
 
 
@@ -81,7 +82,7 @@ def test_busi(tmp_path: Path) -> None:
         put(image, stem.with_name(f"{stem.name}.png"))
         put(mask, stem.with_name(f"{stem.name}_mask.png"))
         expected[row["case_id"]] = (image, truth_of(mask))
-    for kind in ("malignant", "normal"):
+    for kind in {"malignant", "normal"} - {case.split("_")[0] for case in expected}:
         stem = tmp_path / "raw" / kind / f"{kind} (1)"
         put(image, stem.with_name(f"{stem.name}.png"))
         put(mask, stem.with_name(f"{stem.name}_mask.png"))
