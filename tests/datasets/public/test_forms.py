@@ -240,3 +240,12 @@ def test_decathlon_volumes_are_linked_as_they_are(tmp_path: Path) -> None:
     assert (out / "masks" / "hippocampus_002.nii.gz").samefile(origin)
     assert load_dataset(out).labels == {"front": 1, "back": 2}
     assert nibabel.load(out / "images" / "hippocampus_002.nii.gz").shape == VOLUME[::-1]
+
+
+def test_layers_stay_classes_at_another_size(tmp_path: Path) -> None:
+    truth = TREES["goals2022"](tmp_path / "raw")
+    prepare_dataset("goals2022", tmp_path / "raw", tmp_path / "out", variant="m2snet")
+    dataset = load_dataset(tmp_path / "out")
+    case = dataset.read(dataset.entry("0002"))
+    places = (((np.arange(352) + 0.5) * n / 352).astype(int) for n in SIZE)
+    np.testing.assert_array_equal(case.truth, truth["0002"][np.ix_(*places)])
