@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from builders.dicom import EVEN, VALUES, enhanced, item, save, series, slice_tags, upright
+from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from finemask.errors import DataError
-from finemask.io import DataWarning, read_header, read_image
+from finemask.io import DataWarning, is_image, read_header, read_image
 
 LARGE = np.random.default_rng(1).integers(0, 4000, (6, 48, 64)).astype(np.int16)
 """As JPEG 2000 halves an image five times."""
@@ -59,6 +61,7 @@ def test_a_series_cut_into_several_files_is_one_volume(tmp_path: Path) -> None:
     tags = {"ConcatenationUID": "1.2.9"}
     save(tmp_path / "b.dcm", enhanced(VALUES[:2], EVEN[:2], **tags))
     save(tmp_path / "a.dcm", enhanced(VALUES[2:], EVEN[2:], **tags))
+    assert is_image(tmp_path), "one case, not one a file"
     np.testing.assert_array_equal(read_image(tmp_path)[0][0], VALUES)
 
 
@@ -171,6 +174,22 @@ def test_a_frame_that_was_cut_off_is_never_filled_up(
     path = save(tmp_path / "a.dcm", dataset)
     with pytest.raises(DataError, match=r"a\.dcm: (is truncated .its frame 3|cannot be decoded)"):
         read_image(path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+@pytest.mark.fault("F46")
+def test_a_jpeg_that_was_cut_off_is_never_filled_up(tmp_path: Path, share: float) -> None:
+    """The decoder of pylibjpeg returns the rest of the picture in grey."""
+    packed, pixels = io.BytesIO(), (LARGE[0] >> 4).astype(np.uint8)
+    Image.fromarray(pixels).save(packed, "JPEG", quality=95)
+    dataset = slice_tags(pixels)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([packed.getvalue()])
+    found = read_image(save(tmp_path / "a.dcm", dataset))[0][0]
+    assert np.abs(found - pixels).max() < 40
+    dataset.PixelData = encapsulate([packed.getvalue()[: int(len(packed.getvalue()) * share)]])
+    with pytest.raises(DataError, match=r"is truncated \(its compressed image has no end mark"):
+        read_image(save(tmp_path / "a.dcm", dataset))
 
 
 @pytest.mark.fault("F46")

@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from builders.dicom import EVEN, enhanced, save, slice_tags
+from builders.dicom import EVEN, enhanced, save, series, slice_tags
 from finemask.geometry import Geometry
 from finemask.io import write_image, write_segmentation
 
@@ -91,6 +91,7 @@ SAMPLES: dict[str, Callable[[Path], object]] = {
     "plain.tif": lambda p: tifffile.imwrite(p, PICTURE),
     "zlib.tif": lambda p: tifffile.imwrite(p, PICTURE, compression="zlib"),
     "lzw.tif": lambda p: Image.fromarray(PICTURE).save(p, compression="tiff_lzw"),
+    "series": lambda p: series(p, EVEN),
     "slice.dcm": _dicom,
     "rle.dcm": lambda p: _dicom(p, RLELossless),
     "jpegls.dcm": lambda p: _dicom(p, JPEGLSLossless),
@@ -113,10 +114,12 @@ def make(folder: Path, name: str) -> Path:
     return path
 
 
-def payload(path: Path) -> Path:
-    """The file beside a detached header, or the file itself."""
-    beside = [p for p in path.parent.iterdir() if p.stem.split(".")[0] == path.stem and p != path]
-    return beside[0] if path.suffix in (".mhd", ".nhdr") and beside else path
+def files_of(path: Path) -> list[Path]:
+    """Every file of a sample: slices of a folder, a header and what lies beside it."""
+    if path.is_dir():
+        return sorted(path.iterdir())
+    beside = [p for p in path.parent.iterdir() if p.stem.split(".")[0] == path.stem]
+    return sorted({path, *beside})
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
