@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[2]
 QUICK = {"train.steps": 2, "train.epochs": 0, "train.validate_cases": 1, "config.width": 4}
 """Changed so that two steps take a moment; everything else must be as the file says."""
 FLAT = {"pairs.crop": "32x32", "train.batch_size": 2}
+DS2F = {
+    **FLAT,
+    "config.sr_width": 4,
+    "config.encoder": "resnet18",
+    "config.encoder_width": 4,
+}
 SMALLER = {
     "sasrnet": {"train.batch_size": 2, "config.sr_width": 4},
     "m2snet": {
@@ -49,12 +55,8 @@ SMALLER = {
     "pfseg": {"config.depth": 3},
     "lidc_idri/sasrnet": {"pairs.crop": "8x24x24"},
     "isic2018/sasrnet": {"pairs.crop": "32x32"},
-    "ds2f": {
-        **FLAT,
-        "config.sr_width": 4,
-        "config.encoder": "resnet18",
-        "config.encoder_width": 4,
-    },
+    "ds2f": DS2F,
+    "ds2f_deeplab": DS2F,
 }
 """Changed further by method or recipe, where a step takes gigabytes."""
 WITHOUT = {"sasrnet_pranet": ("config.width",)}

@@ -130,6 +130,7 @@ class DualStream(nn.Module):
         self.scale, self.sr_skip = tuple(scale), options.sr_skip
         style = Style(norm=options.norm, dropout=options.dropout)
         self.encoder: UNetEncoder | DeepLabEncoder
+        decoders: list[UNetDecoder | DeepLabDecoder]
         if options.backbone == "unet":
             widths = unet_widths(options.width, options.depth, options.widest)
             pool = OverlappingMaxPool if options.pool == 3 else MaxPool
@@ -143,13 +144,13 @@ class DualStream(nn.Module):
                 options.encoder, channels, self.width, options.encoder_width, style
             )
             decoders = [DeepLabDecoder(self.encoder.widths, style) for _ in range(1 + restores)]
-        self.seg_decoder: UNetDecoder | DeepLabDecoder = decoders[0]
+        self.seg_decoder = decoders[0]
         fine = [self.step * factor for factor in scale]
         self.seg_head = MaskHead(
             self.width, classes, fine, options.head, options.softmax, options.aligned
         )
         if restores:
-            self.sr_decoder: UNetDecoder | DeepLabDecoder = decoders[1]
+            self.sr_decoder = decoders[1]
             self.sr_head = SubPixelHead(self.width, channels, scale, options.sr_width)
 
     def encode(self, image_lr: Float[Tensor, " b c h w"]) -> list[Tensor]:
