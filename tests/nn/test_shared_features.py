@@ -101,6 +101,15 @@ def test_mrcab_and_ms_conv_against_numpy() -> None:
         np.testing.assert_allclose(array(module(x)), written(module, array(x)), atol=1e-5)
 
 
+def test_taps_are_as_far_apart_as_the_group_says() -> None:
+    """The index of the group less one; SS-MAF's and SuperVessel's have distances of their own."""
+    scales = MultiScaleConv(8, MscgParts())
+    maf, fim = make_sfem("maf", 8), make_sfem("fim", 8)
+    assert [branch.dilation[0] for branch in scales.branches[1:3]] == [1, 2]
+    assert [branch.dilation[0] for branch in maf.body[1].branches[1:]] == [1, 2, 3]
+    assert [branch.dilation[0] for branch in fim.branches] == [1, 2, 4]
+
+
 def test_mscg_against_numpy() -> None:
     """Eqs. (6), (8), (13) and (14), with the sum that the text has and the equations lack."""
     gate = randomised(MultiScaleCrossGate(6, 5, hidden=8))
