@@ -29,6 +29,7 @@ _HOMES = {
     "soften": "finemask.annotation.cohort",
     "METHODS": "finemask.methods",
     "train": "finemask.training.loop",
+    "adapt": "finemask.adapt",
     "load_run": "finemask.runs",
     "predict": "finemask.inference.cohort",
     "export": "finemask.deploy.export",

@@ -89,6 +89,9 @@ Scale = Annotated[
     typer.Option(help="HR voxels for each LR voxel: 2 (if not given), or 1x2x2 for each axis."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Strategy = Annotated[
+    str, typer.Option(help="Of fine-tuning without labels, e.g. tfm, srt; the usual one if empty.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last call stopped.")]
 Shard = Annotated[
     str | None,
@@ -401,6 +404,13 @@ def predict(
     precision: Annotated[
         str, typer.Option(help="32-true, bf16-mixed, 16-mixed, or auto: what is fastest.")
     ] = "32-true",
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Fine-tune on these images first, without labels.")
+    ] = False,
+    adapt_each: Annotated[
+        bool, typer.Option("--adapt-each", help="The same, anew for each image.")
+    ] = False,
+    strategy: Strategy = "",
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -425,12 +435,52 @@ def predict(
         shard=read_share("--shard", shard, least=1),
         backend=backend.value,
         precision=precision,
+        adapt="case" if adapt_each else "cohort" if adapt else None,
+        strategy=strategy,
         resume=resume,
         overwrite=overwrite,
         progress=_progress(),
     )
     _complain_of(outcome.failures, out)
     print(f"{outcome.text()}\nmasks: {out}")
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def adapt(
+    run: Annotated[Path, typer.Argument(help="A run folder; it is not changed.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Images without labels, or a data set.")],
+    out: Out,
+    strategy: Strategy = "",
+    epochs: Annotated[int, typer.Option(help="Times that each image is learnt from.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-5,
+    part: Annotated[
+        str | None, typer.Option(help="Only these cases of the run's split: train, val or test.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Fine-tune a run on unlabelled images; leave a new run."""
+    from finemask.adapt import adapt as adapt_run
+
+    outcome = adapt_run(
+        run,
+        inputs,
+        out,
+        strategy=strategy,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        part=part,
+        overwrite=overwrite,
+        device=device,
+        progress=_progress(),
+    )
+    _complain_of(outcome.failures, out)
+    print(
+        f"{outcome.text()}\nchanges: {out / 'adaptation.csv'}\n"
+        "next: predict with both runs, and report the scores of both"
+    )
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 

@@ -30,7 +30,7 @@ LAYERS = {
     3: ("methods",),
     4: (
         *("training", "runs", "inference", "evaluation", "report", "demo", "info", "comparison"),
-        *("annotation", "deploy"),
+        *("annotation", "deploy", "adapt"),
     ),
     5: ("cli", "__main__"),
 }

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finemask.case import Case
-from finemask.datasets import Split
 from finemask.deploy.exported import is_exported, load_exported
 from finemask.errors import (
     DataError,
@@ -23,7 +22,7 @@ from finemask.errors import (
     is_out_of_memory,
 )
 from finemask.inference.explanation import write_explanation
-from finemask.inference.inputs import Source, find_sources
+from finemask.inference.inputs import Source, find_sources, of_part
 from finemask.inference.ledger import Ledger
 from finemask.inference.model import Machine, Model
 from finemask.inference.network import (
@@ -40,6 +39,10 @@ from finemask.io import write_image, write_labels, write_probs, write_segmentati
 from finemask.io.notices import warn
 from finemask.outcome import Outcome, shared_out, stopped
 from finemask.progress import Track, silent
+
+Adapting = Literal["cohort", "case"]
+Tune = Callable[..., Model]
+"""Makes a run that learnt from some sources."""
 
 __all__ = ["Outcome", "Prediction", "predict", "predict_case", "to_labels"]
 
@@ -64,6 +67,8 @@ def predict(
     device: str = "auto",
     precision: str = "32-true",
     backend: str = "auto",
+    adapt: Adapting | None = None,
+    strategy: str = "",
     progress: Track | None = None,
 ) -> Outcome:
     """Write a mask for every image, each at its true place in the patient.
@@ -98,6 +103,9 @@ def predict(
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto`` for the fastest.
         backend: ``torch`` or ``compile`` for a run, ``onnx`` or ``openvino`` for an exported
             one; ``auto`` measures which is the fastest.
+        adapt: Fine-tune the run on the images themselves first, without labels: once on the
+            whole ``cohort``, or anew for each ``case``. The run folder is not changed.
+        strategy: Of that fine-tuning; the method's usual one if empty.
         progress: Tells the user how far it is.
 
     Returns:
@@ -111,11 +119,14 @@ def predict(
     machine = Machine(run.find_device(device), precision, max_memory_bytes, backend)
     wanted = check_options(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    sources = shared_out(_of_part(find_sources(paths), run, part), shard)
+    sources = shared_out(of_part(find_sources(paths), run.path, part), shard)
     out = Path(out)
     _check_outputs(sources, out, wanted, replace=overwrite or resume)
     machine = run.choose(machine)
-    ledger = Ledger(out, _made_by(run, wanted, machine), shard)
+    tune = _tuner(run, adapt, strategy, machine)
+    if tune and adapt == "cohort":
+        run, tune = tune(sources, progress or silent), None
+    ledger = Ledger(out, _made_by(run, wanted, machine, tune and f"case {strategy}"), shard)
     failures: list[FinemaskError] = []
     done = skipped = 0
     try:
@@ -125,7 +136,8 @@ def predict(
                 skipped += 1
                 continue
             start = time.monotonic()
-            error = _attempt(partial(_write_case, run, source, out, wanted, machine), files)
+            job = partial(_write_case, run, source, out, wanted, machine, tune)
+            error = _attempt(job, files)
             if error is None:
                 ledger.record_done(source, files, time.monotonic() - start)
                 done += 1
@@ -136,6 +148,30 @@ def predict(
     except OutputError as error:  # the journal stays, for --resume
         raise stopped(error, done + skipped) from error
     return Outcome(done, len(failures), skipped, tuple(failures))
+
+
+def _tuner(run: Model, adapt: Adapting | None, strategy: str, machine: Machine) -> Tune | None:
+    """What makes a run of this one that learnt from some images without their labels.
+
+    Raises:
+        UsageError: When this model or its method does not define it.
+    """
+    if adapt is None:
+        return None
+    from finemask.adapt import Tuning, find_adaptation, fine_tuned
+    from finemask.runs import Run
+
+    if not isinstance(run, Run):
+        raise UsageError(
+            run.path, "is an exported network, which cannot be fine-tuned", "give the run itself"
+        )
+    find_adaptation(run, strategy)
+    trained, tuning = run, Tuning(strategy)
+
+    def tune(sources: Sequence[Source], progress: Track = silent) -> Model:
+        return fine_tuned(trained, sources, tuning, machine, progress)[0]
+
+    return tune
 
 
 def _attempt(write: Callable[[], None], files: Sequence[Path]) -> Exception | None:
@@ -170,8 +206,17 @@ def load_model(folder: str | Path) -> Model:
     return load_run(folder)
 
 
-def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: Machine) -> None:
+def _write_case(
+    run: Model,
+    source: Source,
+    out: Path,
+    wanted: Wanted,
+    machine: Machine,
+    tune: Tune | None = None,
+) -> None:
     """Predict one case and write its files; the mask comes last, so it stands for all."""
+    if tune is not None:
+        run = tune([source])
     case = source.read()
     lr_case = source.read_lr() if wanted.mode == "matched" else None
     view = view_case(run.recipe, case, mode=wanted.mode, grid=wanted.grid, lr_case=lr_case)
@@ -225,22 +270,6 @@ def _write_sr(run: Model, view: View, file: Path, case: Case, machine: Machine) 
         top = 255 if case.image.max() <= 255 else 65535
         image = np.round(image).clip(0, top)
     write_image(file, image, view.written, overwrite=True)
-
-
-def _of_part(sources: tuple[Source, ...], run: Model, part: str | None) -> tuple[Source, ...]:
-    """Only the cases of one part of the run's split."""
-    if part is None:
-        return sources
-    names = set(Split.load(run.path / "splits.json").part(part))
-    chosen = tuple(source for source in sources if source.name in names)
-    if missing := sorted(names - {source.name for source in chosen}):
-        raise DataError(
-            run.path / "splits.json",
-            f"names {len(names)} cases for {part}, {len(missing)} of them are not among the "
-            f"inputs (such as {missing[0]})",
-            "give the data set that the run was trained on",
-        )
-    return chosen
 
 
 def _warn_of_spacing(run: Model, view: View, source: Source) -> None:
@@ -297,7 +326,9 @@ def _explained(error: Exception, source: Source) -> FinemaskError:
     return made
 
 
-def _made_by(run: Model, wanted: Wanted, machine: Machine) -> dict[str, Any]:
+def _made_by(
+    run: Model, wanted: Wanted, machine: Machine, adapted: str | None = None
+) -> dict[str, Any]:
     """What decides the outputs besides the image: the model and the settings, not the machine."""
     recipe = run.recipe.to_dict()
     made_by = {
@@ -313,6 +344,8 @@ def _made_by(run: Model, wanted: Wanted, machine: Machine) -> dict[str, Any]:
     if wanted.mode == "matched":
         reduced_by = ("degrade", "blur_sigma", "noise")
         made_by["pairs"] = {name: recipe["pairs"][name] for name in reduced_by}
+    if adapted:
+        made_by["adapted"] = adapted
     if wanted.sr:  # parts of the method that the inference network lacks make this image
         made_by["method_sha256"] = run.sha256(whole=True)
     return made_by

@@ -12,6 +12,7 @@ from pathlib import Path
 from finemask.case import Case
 from finemask.datasets.dataset import Entry
 from finemask.datasets.load import list_cases
+from finemask.datasets.split import Split
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io import check_name, read_case, stem
 from finemask.io.outputs import error_within, path_within
@@ -186,3 +187,23 @@ def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
         for path in paths
         for file in (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path])
     )
+
+
+def of_part(sources: tuple[Source, ...], run: Path, part: str | None) -> tuple[Source, ...]:
+    """Only the cases of one part of a run's split; all of them when none is named.
+
+    Raises:
+        DataError: When some of that part are not among the sources.
+    """
+    if part is None:
+        return sources
+    names = set(Split.load(run / "splits.json").part(part))
+    chosen = tuple(source for source in sources if source.name in names)
+    if missing := sorted(names - {source.name for source in chosen}):
+        raise DataError(
+            run / "splits.json",
+            f"names {len(names)} cases for {part}, {len(missing)} of them are not among the "
+            f"inputs (such as {missing[0]})",
+            "give the data set that the run was trained on",
+        )
+    return chosen
