@@ -31,8 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MOST_LINES = 10
-"""Failed cases that a command names on the terminal; its files name them all."""
+MOST_LINES = 100
+"""Failed cases that a command names on the terminal; beyond, its files alone name them."""
 INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
 
@@ -222,10 +222,7 @@ def prepare(
         overwrite=overwrite,
         progress=_progress(),
     )
-    for failure in made.outcome.failures[:MOST_LINES]:
-        _complain(failure)
-    if (more := len(made.outcome.failures) - MOST_LINES) > 0:
-        print(f"error: {raw}: and {more} more; see failures.csv", file=sys.stderr)
+    _complain_of(made.outcome.failures, out)
     print(f"{made.text()}\nnext: finemask check {out}")
     if made.outcome.exit_code:
         raise typer.Exit(made.outcome.exit_code)

@@ -60,6 +60,7 @@ def test_bad_marks_are_lines_and_code_1_then_3(
     assert "1 done, 1 failed, 0 skipped of 2" in said
     many = [first.replace("skin_000", f"skin_{k}99") for k in range(12)]
     marks.write_text("\n".join([header, *many]) + "\n")
+    monkeypatch.setattr("finemask.cli.MOST_LINES", 10)
     code, said, complained = call(capsys, monkeypatch, *words, "--overwrite")
     assert code == 3
     assert complained.count("\n") == 11

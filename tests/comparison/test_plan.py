@@ -137,8 +137,12 @@ def test_every_part_of_every_fold_has_cases(phantoms: Path, tmp_path: Path) -> N
     assert make_splits(dataset, split=file)[0].test == tuple(names[11:])
     with pytest.raises(UsageError, match="leave one out"):
         make_splits(dataset, split=file, folds=3)
-    Split(train=tuple(names[:9]), val=(), test=tuple(names[11:])).save(file, overwrite=True)
-    with pytest.raises(UsageError, match="no val case"):
+    Split(train=tuple(names[:11]), val=(), test=tuple(names[11:])).save(file, overwrite=True)
+    (drawn,) = make_splits(dataset, split=file)
+    assert drawn.val, "who names no validation cases has them drawn from training"
+    assert sorted(drawn.train + drawn.val) == sorted(names[:11])
+    Split(train=tuple(names[:9]), val=tuple(names[9:]), test=()).save(file, overwrite=True)
+    with pytest.raises(UsageError, match="no test case"):
         make_splits(dataset, split=file)
 
 

@@ -240,8 +240,8 @@ def predicted(folder: Path, faults: list, sound: list[Path], dims: int) -> Cohor
     run, inside = untrained(folder / "run", dims), folder / "in"
     for fault in (parameter.values[0] for parameter in faults):
         fault.make(inside / fault.name)
-    code, _, _ = finemask("predict", run, *sound, "--out", folder / "clean")
-    assert code == 0
+    code, _, problem = finemask("predict", run, *sound, "--out", folder / "clean")
+    assert code == 0, problem
     code, said, err = finemask("predict", run, inside, "--out", folder / "out")
     with open(folder / "out" / "failures.csv", encoding="utf-8", newline="") as file:
         failures = {row["file"]: row["error"] for row in csv.DictReader(file)}

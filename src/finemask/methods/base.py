@@ -45,7 +45,12 @@ class Segmenter(nn.Module):
         self.network, self.task, self.stride, self.patches = network, task, stride, patches
 
     def on_its_grid(self, sides_lr: Sequence[int], scale: Sequence[int]) -> tuple[int, ...]:
-        """LR sides of a task of ``scale`` as sides on the grid that this network reads."""
+        """LR sides of a task of ``scale`` as sides on the grid that this network reads.
+
+        No sides, of a network that learned from whole images, stay none.
+        """
+        if not sides_lr:
+            return ()
         grids = zip(sides_lr, scale, self.task.scale, strict=True)
         return tuple(side * factor // own for side, factor, own in grids)
 

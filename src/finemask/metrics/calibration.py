@@ -64,7 +64,8 @@ class Ranking:
         every: All voxels at each step.
 
     Example:
-        >>> a, b = Ranking.of(np.array([0.9]), [True]), Ranking.of(np.array([0.8, 0.7]), [0, 1])
+        >>> a = Ranking.of(np.array([0.9]), np.array([True]))
+        >>> b = Ranking.of(np.array([0.8, 0.7]), np.array([0, 1]))
         >>> (a + b).average_precision
         0.8333333333333333
     """

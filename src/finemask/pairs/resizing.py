@@ -62,6 +62,7 @@ def resized(
         guide: As in ``resized_batches``.
 
     Example:
+        >>> import torch
         >>> lr, hr = torch.zeros(1, 1, 32, 48), torch.zeros(1, 1, 64, 48)
         >>> half = resized(Batch(lr, hr, hr), 0.5, scale=(2, 1), stride=16)
         >>> half.image_lr.shape[2:], half.target.shape[2:]

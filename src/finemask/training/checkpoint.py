@@ -36,9 +36,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_sides(value: Any) -> bool:
-    """Voxels along each axis."""
-    sides = value if isinstance(value, list) else []
-    return len(sides) in (2, 3) and all(type(n) is int and 0 < n < 2**31 for n in sides)
+    """Voxels along each axis, or nothing for networks that learned from whole images."""
+    sides = value if isinstance(value, list) else [0]
+    return len(sides) in (0, 2, 3) and all(type(n) is int and 0 < n < 2**31 for n in sides)
 
 
 def _is_spacing_range(value: Any) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from finemask.errors import DataError
 from finemask.methods.describe import count_parameters
 from finemask.methods.released import load_released, released_recipe
+from finemask.runs import import_released
 
 State = Mapping[str, Tensor]
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -145,6 +146,8 @@ def test_the_whole_graph_is_the_released_one(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "released.pth")
     method = load_released("ds2f", tmp_path / "released.pth").eval()
     assert count_parameters(method) == 39_194_682
+    run = import_released("ds2f", tmp_path / "released.pth", tmp_path / "run")
+    assert run.segmenter.window == (), "whole images were trained on"
     image, streams = torch.randn(1, 3, 21, 32), method.streams
     with torch.no_grad():
         wanted = written_out(state, image)
