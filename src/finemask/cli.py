@@ -226,7 +226,10 @@ def prepare(
         _complain(failure)
     if (more := len(made.outcome.failures) - MOST_LINES) > 0:
         print(f"error: {raw}: and {more} more; see failures.csv", file=sys.stderr)
-    print(f"{made.text()}\nnext: finemask check {out}")
+    print(made.text())
+    if (out / "preview.png").is_file():
+        print(f"look at: {out / 'preview.png'}")
+    print(f"next: finemask check {out}")
     if made.outcome.exit_code:
         raise typer.Exit(made.outcome.exit_code)
 
