@@ -173,7 +173,7 @@ def membranes(source: Path, out: Path) -> None:
         csv.writer(file).writerows(table)
     fm.soften(data, out / "soft", "mask", radius=2, window=(0, 255), overwrite=True)
     fm.train(data, out / "teacher", method="srgan", scale=(2,), overwrite=True,
-             settings=[*TEACHER, "steps=100", "train.validate_every=50"])  # fmt: skip
+             settings=[*TEACHER, "steps=60", "train.validate_every=30"])  # fmt: skip
     run = fm.train(out / "soft", out / "run", method="dsnet", teacher=out / "teacher",
                    settings=[*PUPIL, "lesion_fraction=0.0"], overwrite=True)  # fmt: skip
     fm.predict(run, out / "soft", out / "masks", part="test", mode="matched", overwrite=True)
