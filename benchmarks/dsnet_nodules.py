@@ -31,18 +31,18 @@ from finemask.io import read_image, read_labels, write_image, write_labels
 from finemask.methods.dsnet import DSNet
 from finemask.metrics.statistics import bootstrap_interval
 
-SIDE, SCALE, READERS = 48, 4, 4
+SIDE, SCALE, READERS = 32, 4, 4
 SHARES = (0.5, 0.1, 0.4)
 WINDOW = ("prepare.window_hu=0,255", "prepare.window_to_unit=true", "prepare.normalise=none")
-TEACHER_STEPS, STEPS = 120, 100
+TEACHER_STEPS, STEPS = 120, 50
 TEACHER = (
     *WINDOW, "config.width=16", "blocks=4", "skip=true", "critic_width=8", "content_width=8",
     "content_level=3", "w_pixel=1.0", "learning_rate=0.001", "batch_size=8", "crop=64x64",
     "validate_cases=20", f"train.validate_every={TEACHER_STEPS // 4}", f"steps={TEACHER_STEPS}",
 )  # fmt: skip
 PUPIL = (
-    *WINDOW, "config.width=8", "depth=4", "critic_width=16", "learning_rate=0.002", "crop=96x96",
-    "lesion_fraction=1.0", f"train.validate_every={STEPS // 2}", f"steps={STEPS}",
+    *WINDOW, "config.width=8", "depth=4", "critic_width=16", "learning_rate=0.003", "crop=128x128",
+    f"train.validate_every={STEPS // 2}", f"steps={STEPS}",
 )  # fmt: skip
 LABELS = {"matting": "Soft Mask", "dilation": "[30] ring", "resampling": "[31] resampled"}
 ROWS: Mapping[str, tuple[str, str]] = {
@@ -173,7 +173,7 @@ def membranes(source: Path, out: Path) -> None:
         csv.writer(file).writerows(table)
     fm.soften(data, out / "soft", "mask", radius=2, window=(0, 255), overwrite=True)
     fm.train(data, out / "teacher", method="srgan", scale=(2,), overwrite=True,
-             settings=[*TEACHER, "steps=100", "train.validate_every=50"])  # fmt: skip
+             settings=[*TEACHER, "steps=60", "train.validate_every=30"])  # fmt: skip
     run = fm.train(out / "soft", out / "run", method="dsnet", teacher=out / "teacher",
                    settings=[*PUPIL, "lesion_fraction=0.0"], overwrite=True)  # fmt: skip
     fm.predict(run, out / "soft", out / "masks", part="test", mode="matched", overwrite=True)

@@ -223,7 +223,10 @@ def prepare(
         progress=_progress(),
     )
     _complain_of(made.outcome.failures, out)
-    print(f"{made.text()}\nnext: finemask check {out}")
+    print(made.text())
+    if (out / "preview.png").is_file():
+        print(f"look at: {out / 'preview.png'}")
+    print(f"next: finemask check {out}")
     if made.outcome.exit_code:
         raise typer.Exit(made.outcome.exit_code)
 

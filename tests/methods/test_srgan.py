@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from finemask.methods.srgan import SRGAN, Config, ImageCritic
+from finemask.nn.encoders import make_encoder
+from finemask.nn.encoders.released import public_names
+from finemask.nn.lossnet import MEAN, SD
 from finemask.pairs.batches import Batch
 from finemask.recipe import Task
 
@@ -89,6 +94,25 @@ def test_the_critic_takes_windows_of_any_size() -> None:
     assert [m.stride[0] for m in critic.stages if hasattr(m, "stride")] == [1, 2] * 4
     for sides in ((24, 24), (40, 56)):
         assert critic(torch.rand(2, 1, *sides)).shape == (2, 1)
+
+
+def test_the_content_loss_looks_through_a_file_of_public_weights(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    encoder = make_encoder("vgg16", 3, width=2, levels=5)
+    own, file = encoder.state_dict(), tmp_path / "vgg16.safetensors"
+    save_file({theirs: own[ours] for ours, theirs in public_names(encoder).items()}, file)
+    method, batch = build(content_weights=str(file), content_level=5)
+    assert method.equip() == {"VGG": str(file)}
+    made, true = (x.expand(-1, 3, -1, -1) for x in (batch.image_hr.flip(2), batch.image_hr))
+    mean, sd = (torch.tensor(v)[:, None, None] for v in (MEAN, SD))
+    with torch.no_grad():
+        levels = [encoder((x - mean) / sd)[-1] for x in (made, true)]
+        found = method.content(batch.image_hr.flip(2), batch.image_hr)
+    expected = (levels[0] - levels[1]).square().mean() / 12.75**2
+    torch.testing.assert_close(found, expected)
+    plain, _ = build()
+    assert "random" in plain.equip()["VGG"]
+    assert build(w_content=0.0)[0].equip() == {}
 
 
 def test_thirty_steps_bring_the_image_closer() -> None:

@@ -20,6 +20,7 @@ from finemask.pairs.batches import Batch, PairDataset, Sample, collate
 from finemask.pairs.cache import PreparedCases
 from finemask.pairs.degradation import LEAST_SIDE, downsample, make_pair
 from finemask.pairs.guidance import CropGuide
+from finemask.pairs.resizing import resized
 from finemask.preparation import prepare
 from finemask.recipe import PairSettings, PrepareSettings
 
@@ -350,3 +351,43 @@ def test_empty_and_full_masks_make_samples(shape: tuple[int, ...]) -> None:
             sample = dataset[number]
             assert not sample.image_lr.any()
             assert set(np.unique(sample.target)) <= {0, value}
+
+
+def test_a_soft_target_and_the_binary_mask_move_together() -> None:
+    """The soft mask here is the mask at half its height, so the two tell each other."""
+    case = smooth_case((60, 60))
+    truth = (case.truth > 0).astype(np.uint8)
+    case = replace(case, truth=truth, soft=0.5 * truth[None].astype(np.float32))
+    settings = replace(FULL, target="soft")
+    both = PairDataset([case], (2, 2), settings, 1, seed=1, two_labels=True)
+    alone = PairDataset([case], (2, 2), settings, 1, seed=1)
+    for number in range(6):
+        sample, plain = both[number], alone[number]
+        np.testing.assert_array_equal(sample.mask, (sample.target >= 0.25).astype(np.float32))
+        assert 0 < sample.mask.mean() < 1
+        assert plain.mask is None
+        assert same(sample, plain), "the mask changes nothing else"
+    batch = collate([both[n] for n in range(2)])
+    assert batch.mask.shape == batch.target.shape
+    small = resized(batch, 0.5, (2, 2), stride=4)
+    assert small.mask.shape == small.target.shape
+    assert set(small.mask.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_without_a_binary_mask_in_every_case_there_is_none() -> None:
+    first = smooth_case((40, 40))
+    soft = (first.truth > 0).astype(np.float32)[None]
+    first = replace(first, soft=soft, truth=soft[0].astype(np.uint8))
+    cases = [first, replace(first, name="b", truth=None)]
+    for these, target in ((cases, "soft"), (cases[:1], "hard")):
+        settings = replace(FULL, target=target)
+        assert PairDataset(these, (2, 2), settings, 1, seed=1, two_labels=True)[0].mask is None
+
+
+def test_images_alone_give_samples_without_maps() -> None:
+    case = replace(smooth_case((40, 40)), truth=None)
+    settings = replace(FULL, target="none", lesion_fraction=1.0)
+    batch = collate([PairDataset([case], (2, 2), settings, 1, seed=1)[n] for n in range(2)])
+    assert batch.target.shape == (2, 0, 32, 32)
+    assert batch.image_hr.shape == (2, 1, 32, 32)
+    assert resized(batch, 0.5, (2, 2)).target.shape == (2, 0, 16, 16)

@@ -10,7 +10,7 @@ import pytest
 from finemask.case import Case
 from finemask.errors import DataError
 from finemask.geometry import Geometry
-from finemask.pairs.targets import lesion_masks, target_of
+from finemask.pairs.targets import lesion_masks, target_of, truth_of
 from finemask.recipe import PairSettings
 
 HARD, SOFT, READERS = (PairSettings(target=t) for t in ("hard", "soft", "readers"))
@@ -59,3 +59,19 @@ def test_lesions_nobody_is_half_sure_of_are_found() -> None:
     assert mask.tolist() == [[True, False], [False, False]]
     (empty,) = lesion_masks(readers * 0, READERS, 1)
     assert not empty.any()
+
+
+def test_no_target_asks_for_no_labels() -> None:
+    none = PairSettings(target="none")
+    assert target_of(case_with(), none, 1).shape == (0, 2, 2)
+    assert list(lesion_masks(target_of(case_with(), none, 1), none, 1)) == []
+
+
+def test_answers_are_scored_against_the_mask_that_a_soft_target_has_beside_it() -> None:
+    soft = np.array([[[0.0, 0.5], [0.5, 1.0]]], np.float32)  # a ring of one half round one pixel
+    mask = np.array([[0, 0], [0, 1]])
+    assert truth_of(case_with(soft=soft, truth=mask), SOFT, 1)[0].tolist() == mask.tolist()
+    assert truth_of(case_with(soft=soft), SOFT, 1)[0].tolist() == [[0, 1], [1, 1]]
+    readers = np.stack([mask, 1 - mask, 1 - mask])
+    case = case_with(readers=readers, truth=mask)
+    assert truth_of(case, READERS, 1)[0].tolist() == (1 - mask).tolist(), "as the target says"

@@ -128,3 +128,17 @@ panel_picture(overlay(None, np.eye(9, dtype=int), None))
 sys.exit(any(m in sys.modules for m in ("torch", "matplotlib.pyplot", "tkinter")))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_score_in_decibels_is_drawn_once(tmp_path) -> None:
+    """Four panels for a score of masks; its PSNR alone is no score between 0 and 1."""
+    widths = []
+    for score in (0.8, 28.0):
+        log = tmp_path / f"{score}.csv"
+        log.write_text(
+            "step,learning_rate,loss,L_D,loss_critic,gradient_norm_critic,val_score,val_psnr_db\n"
+            f"1,0.1,2.0,0.7,0.7,5.0,{score},28.0\n2,0.1,1.0,0.7,0.7,5.0,{score},28.0\n"
+        )
+        curves(log, tmp_path / "curves.png")
+        widths.append(Image.open(tmp_path / "curves.png").size[0])
+    assert widths[1] == pytest.approx(0.75 * widths[0], rel=0.02)

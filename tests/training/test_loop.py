@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from run_folders import contents, interrupt_after, weights
 
 from finemask.datasets import make_phantoms
 from finemask.errors import DataError, UsageError
@@ -42,38 +40,6 @@ QUICK = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "data"
     return make_phantoms(folder, kind="ultrasound", cases=8, seed=1, size=(64, 64))
-
-
-def contents(run: Path) -> dict[str, object]:
-    """Everything of a run that must be the same whenever it was interrupted."""
-    state = load_file(run / "checkpoints/last/state.safetensors")
-    standing = json.loads((run / "checkpoints/last/meta.json").read_text())["standing"]
-    standing.pop("seconds")
-    return {
-        "last": {k: v.numpy().tobytes() for k, v in _weights(run, "last").items()},
-        "best": {k: v.numpy().tobytes() for k, v in _weights(run, "best").items()},
-        "state": {k: v.numpy().tobytes() for k, v in state.items()},
-        "standing": standing,
-        "log": (run / "log.csv").read_text(),
-        "recipe": (run / "recipe.toml").read_text(),
-        "splits": (run / "splits.json").read_text(),
-    }
-
-
-def _weights(run: Path, which: str) -> dict[str, torch.Tensor]:
-    return load_file(run / "checkpoints" / which / "model.safetensors")
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Deliver SIGTERM to this process while that step is running."""
-    real, count = module.step_player, iter(range(1, 1000))
-
-    def stepping(*arguments: object, **options: object) -> dict[str, float]:
-        if next(count) == steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "step_player", stepping)
 
 
 @pytest.mark.parametrize("method", ["unet", "dsrl"])
@@ -134,23 +100,23 @@ def test_two_processes_step_like_one_with_the_same_batch(data: Path, tmp_path: P
     settings = (*QUICK, "steps=3")
     one = train(data, tmp_path / "one", settings=(*settings, "batch_size=4"), accelerator="cpu")
     two = train(data, tmp_path / "two", settings=settings, accelerator="cpu", devices=2)
-    for name, weight in _weights(one.path, "last").items():
-        other = _weights(two.path, "last")[name]
+    for name, weight in weights(one.path, "last").items():
+        other = weights(two.path, "last")[name]
         torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5)
 
 
 def test_half_precision_trains(data: Path, tmp_path: Path) -> None:
     run = train(data, tmp_path / "run", method="dsrl", settings=(*QUICK, "precision=bf16-mixed"))
     assert 0 <= run.meta["score"] <= 1
-    assert all(torch.isfinite(w).all() for w in _weights(run.path, "best").values())
+    assert all(torch.isfinite(w).all() for w in weights(run.path, "best").values())
 
 
 def test_accumulation_steps_like_the_larger_batch(data: Path, tmp_path: Path) -> None:
     settings = (*QUICK, "steps=2")
     large = train(data, tmp_path / "large", settings=(*settings, "batch_size=4"))
     small = train(data, tmp_path / "small", settings=(*settings, "accumulate=2"))
-    for name, weight in _weights(large.path, "last").items():
-        torch.testing.assert_close(weight, _weights(small.path, "last")[name], rtol=1e-4, atol=1e-5)
+    for name, weight in weights(large.path, "last").items():
+        torch.testing.assert_close(weight, weights(small.path, "last")[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.fault("F60")

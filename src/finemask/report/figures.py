@@ -143,11 +143,14 @@ def curves(log_csv: str | Path, path: str | Path, *, overwrite: bool = True) -> 
         overwrite: Replace an existing file.
     """
     columns = _read_columns(Path(log_csv))
-    apart = {"step", "epoch", "learning_rate", "gradient_norm", "skipped_steps", "val_threshold"}
-    parts = [name for name in columns if name not in apart and not name.startswith("val_")]
+    apart = {"step", "epoch", "learning_rate", "skipped_steps"}
+    others = ("val_", "gradient_norm", "loss_")
+    parts = [name for name in columns if name not in apart and not name.startswith(others)]
+    score = columns["val_score"][1] if "val_score" in columns else np.empty(0)
     groups = {
         "loss": parts,
-        "validation score": [name for name in columns if name == "val_score"],
+        # A score beyond 1 is the PSNR, which is drawn next to it.
+        "validation score": ["val_score"] if score.size and score.max() <= 1 else [],
         "validation PSNR [dB]": [name for name in columns if name == "val_psnr_db"],
         "learning rate": [name for name in columns if name == "learning_rate"],
     }

@@ -248,6 +248,22 @@ def test_the_cut_to_the_valid_area_is_that_of_the_mask(
     np.testing.assert_array_equal(case.truth, nearest(inner, (1296, 1408)))
 
 
+def test_the_preview_shows_where_the_masks_are(raw: dict[str, Path], tmp_path: Path) -> None:
+    prepare_dataset("drive", raw["drive"], tmp_path / "out")
+    with Image.open(tmp_path / "out" / "preview.png") as sheet:
+        picture = np.asarray(sheet).astype(int)
+    assert picture.shape == (2 * 240 + 4, 4 * 240 + 12, 3)  # five cases, four a row
+    first = picture[:180, :240]  # 24 x 32 pixels, enlarged
+    line = (first == (0, 230, 255)).all(axis=2)
+    enlarged = Image.fromarray(disc("21")).resize((240, 180), Image.Resampling.NEAREST)
+    truth = np.asarray(enlarged) > 0
+    assert line.any()
+    assert truth[line].all()
+    rows, columns = np.nonzero(line)
+    inside = np.nonzero(truth)
+    assert (rows.min(), columns.max()) == (inside[0].min(), inside[1].max())
+
+
 def test_a_full_disk_ends_the_call_at_once(
     raw: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,10 @@ def read_lidc(raw: Raw) -> Draft:
     home = raw.home("LIDC-IDRI-*/*/*")
     scans, notes = _scans(home, raw.root)
     if raw.variant == "sasrnet":
-        items = [item for scan in scans for item in _volumes(scan)]
+        thin = [scan for scan in scans if scan.geometry.spacing[0] <= THICKEST_MM + 1e-3]
+        if len(thin) < len(scans):
+            notes.append(f"{len(scans) - len(thin)} scans with thicker slices are left out")
+        items = [item for scan in thin for item in _volumes(scan)]
         return _of_nodules(items, SASRNET_PARTS, "sasrnet", notes)
     if raw.variant == "dsnet":
         items = [item for scan in scans for item in _pictures(scan)]
@@ -249,8 +252,6 @@ def _scan_image(folder: Path) -> Picture:
 
 def _volumes(scan: Scan) -> list[Item]:
     """A volume of 1 mm voxels round each nodule."""
-    if scan.geometry.spacing[0] > THICKEST_MM + 1e-3:
-        return []
     items = []
     for k, nodule in enumerate(scan.nodules, start=1):
         start, shape = hull(nodule)

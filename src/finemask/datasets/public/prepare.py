@@ -13,6 +13,7 @@ from typing import Any
 from finemask import __version__
 from finemask.datasets.listing import inside
 from finemask.datasets.public.layout import Raw
+from finemask.datasets.public.preview import write_preview
 from finemask.datasets.public.records import Computed, Draft, Item, PublicSet, Source
 from finemask.datasets.public.registry import find_public
 from finemask.datasets.public.writing import (
@@ -119,6 +120,7 @@ def prepare_dataset(
     _write_failures(folder, raw, course)
     if course.done:
         write_tables(folder, draft, course.done, _about(name, public, variant, draft))
+        write_preview(folder, course.done, draft.labels)
         _put_in_place(folder, out, overwrite)
     return Prepared(out, draft, outcome)
 

@@ -13,8 +13,9 @@ Layouts, as they are unpacked:
 * HRF: ``images/01_dr.JPG`` (also ``_g``, ``_h``) and ``manual1/01_dr.tif``; 15 healthy eyes, 15
   with diabetic retinopathy, 15 with glaucoma, of 45 people.
 * PRIME-FP20: ``Images_FP_PRIME-FP20/ImgFP01_PRIME-FP20.tif``,
-  ``Labels_FP_PRIME-FP20/LabelFP01_PRIME-FP20.png`` and ``Masks_...`` with the valid area, as
-  the authors' repository DeepVesselSeg4FP describes it.
+  ``Labels_FP_PRIME-FP20/LabelFP01_PRIME-FP20.png``, as the authors' repository
+  DeepVesselSeg4FP describes it, and ``Masks_FP_PRIME-FP20/MaskFP01_...`` with the valid area, of
+  which no description was found: any letters before FP01 will do.
 * FIVES: ``train/Original/1_A.png`` and ``train/Ground truth/1_A.png``, the same in ``test/``; A
   is macular degeneration, D diabetic retinopathy, G glaucoma, N normal. Patients are not told.
 
@@ -156,7 +157,7 @@ def read_prime(raw: Raw) -> Draft:
     valid: dict[str, Path] = {}
     if raw.variant == "ds2f":
         folder = home.folder("Masks*|FOV*")
-        valid = matching(folder, r"MaskFP(\d+)\w*(?:-FP20)?\.(?:png|tiff?)")
+        valid = matching(folder, r"[A-Za-z]*FP(\d+)\w*(?:-FP20)?\.(?:png|tiff?)")
     items = []
     for key, image in images.items():
         item = Item(f"FP{key}", (image,), mask_of(partner(labels, key, image, folders["Labels"])))

@@ -5,9 +5,9 @@ Layout: ``leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png`` and
 labels of ``test/`` are blank, so its images are taken without masks.
 
 ``labelIds`` counts 34 kinds; the 19 of the benchmark become classes 1 to 19. What the benchmark
-ignores (void, and kinds too rare) becomes background, as there is no class to ignore here: it
-is scored as one class more, and means over classes must leave it out. The city is the group:
-the official parts share none.
+ignores (void, and kinds too rare) becomes background, as there is no class to ignore here:
+classes predicted there count as false, which they do not in the benchmark. The city is the
+group: the official parts share none.
 """
 
 from __future__ import annotations

@@ -112,6 +112,11 @@ def folder_of(role: str) -> str:
     return {"image": "images", "mask": "masks"}.get(role, role.replace("image", "images"))
 
 
+def files_of(item: Item) -> dict[str, str]:
+    """Path of every file of a case in the new data set, by its role."""
+    return {role: f"{folder_of(role)}/{file_name(item, source)}" for role, source in roles(item)}
+
+
 def file_name(item: Item, source: Source) -> str:
     """Name of a file in the new data set."""
     if isinstance(source, Computed):
@@ -172,7 +177,7 @@ def _manifest(items: Sequence[Item]) -> str:
 
 
 def _row(item: Item) -> dict[str, str]:
-    files = {role: f"{folder_of(role)}/{file_name(item, source)}" for role, source in roles(item)}
+    files = files_of(item)
     images = {role: path for role, path in files.items() if role.startswith("image")}
     readers = {role: path for role, path in files.items() if role.startswith("rater")}
     diameter = "" if item.diameter_mm is None else f"{item.diameter_mm:.4g}"
