@@ -73,6 +73,19 @@ def test_channels_stay_apart_in_the_depthwise_reading() -> None:
     assert not filter_.state_dict()
 
 
+def test_an_image_normalised_by_itself_is_the_same_in_any_batch() -> None:
+    """As an instance norm behind the dense convolution; in learning as in prediction."""
+    torch.manual_seed(0)
+    filter_, x = OnesFilter(8, 3, "dense_in"), torch.rand(3, 8, 9, 11)
+    nn.init.normal_(filter_.weight)
+    nn.init.normal_(filter_.bias)
+    dense = F.conv2d(x, torch.ones(8, 8, 3, 3), padding=1)
+    expected = F.instance_norm(dense, weight=filter_.weight, bias=filter_.bias).relu()
+    torch.testing.assert_close(filter_(x), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(filter_.eval()(x[1:2], 0), expected[1:2], atol=1e-5, rtol=1e-4)
+    assert set(filter_.state_dict()) == {"weight", "bias"}
+
+
 def test_half_precision_is_left_for_the_sums() -> None:
     """1600 terms of about 3 are beyond what bfloat16 can add up."""
     x = 3 + torch.rand(2, 64, 8, 8).bfloat16()

@@ -58,7 +58,8 @@ Errata and departures:
   the paper's own numbers.
 - The released filters of ones keep one running mean and variance for all ten units and both
   inputs, whose sums differ widely, so that the network that is evaluated is not the one that
-  learned. Here each place has its own; gains and offsets are shared as there.
+  learned. Here each place has its own; gains and offsets are shared as there. In small batches
+  even those lag behind: `ones = "dense_in"` has none, see docs/results/m2snet.md.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ class Config:
         context: How a unit looks around: filters of ``ones`` (MSU), ``none`` (SU), or the
             comparisons ``aspp`` and ``dense_aspp``.
         sides: Of the filters of ones, beside the 1x1 filter.
-        ones: Filters over all channels (``dense_bn``), or in each (``depthwise``).
+        ones: Filters over all channels, normalised over the batch (``dense_bn``) or in each image
+            (``dense_in``), or in each channel (``depthwise``).
         w_iou: Weight of the weighted IoU loss.
         w_bce: Weight of the weighted cross-entropy.
         w_lossnet: Weight of LossNet; 0 does without.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from finemask.nn.blocks import ConvBlock, Style, box_sum, enlarge, make_conv
 
-Ones = Literal["dense_bn", "depthwise"]
+Ones = Literal["dense_bn", "dense_in", "depthwise"]
 Mode = Literal["subtract", "add"]
 Context = Literal["none", "ones", "aspp", "dense_aspp"]
 
@@ -34,12 +34,13 @@ class OnesFilter(nn.Module):
     computed once, where the released code convolves, and is then batch-normalised with a gain
     and an offset a channel, and rectified, as there: mean and variance are the one map's. All
     units share gains and offsets, but each place where the filter is used has running statistics
-    of its own. Depthwise, each channel is summed by itself and keeps its meaning.
+    of its own. ``dense_in`` normalises each image by its own mean and variance, in learning and
+    prediction alike. Depthwise, each channel is summed by itself and keeps its meaning.
 
     Args:
         width: Feature maps.
         side: Odd side of the filter.
-        ones: Of the two.
+        ones: Of the three.
         places: Inputs that the filter is used on in one pass.
     """
 
@@ -50,9 +51,10 @@ class OnesFilter(nn.Module):
     def __init__(self, width: int, side: int, ones: Ones = "dense_bn", places: int = 1) -> None:
         super().__init__()
         self.side, self.ones = side, ones
-        if ones == "dense_bn":
+        if ones != "depthwise":
             self.weight = nn.Parameter(torch.ones(width))
             self.bias = nn.Parameter(torch.zeros(width))
+        if ones == "dense_bn":
             self.register_buffer("running_mean", torch.zeros(places))
             self.register_buffer("running_var", torch.ones(places))
 
@@ -61,10 +63,13 @@ class OnesFilter(nn.Module):
         if self.ones == "depthwise":
             return box_sum(x.float(), self.side).to(x.dtype)
         total = box_sum(x.float().sum(1, keepdim=True), self.side)
-        mean, variance = self.statistics(total, place)
-        gain = self.weight * torch.rsqrt(variance + self.eps)
-        offset = self.bias - mean * gain
-        spread = torch.addcmul(offset[:, None, None], total, gain[:, None, None])
+        if self.ones == "dense_in":
+            variance, mean = torch.var_mean(total, (1, 2, 3), correction=0, keepdim=True)
+        else:
+            mean, variance = self.statistics(total, place)
+        gain = self.weight[:, None, None] * torch.rsqrt(variance + self.eps)
+        offset = self.bias[:, None, None] - mean * gain
+        spread = torch.addcmul(offset, total, gain)
         return F.relu(spread, inplace=True).to(x.dtype)
 
     def statistics(
