@@ -144,9 +144,10 @@ def train(
     fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
     with nullcontext() if resume else claimed(out, overwrite):
-        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
         if not resume:
-            parts.save(out / "splits.json")
+            parts.save(out / "splits.json", overwrite=True)
+        # Last, as it makes a folder a run.
+        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
         failure = launch(fabric, partial(run_or_tell, job=job), out, devices)
         if failure is not None:
             raise failure
