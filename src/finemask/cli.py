@@ -10,17 +10,19 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from finemask.errors import FinemaskError, is_out_of_memory
+from finemask.errors import FinemaskError, UsageError, is_out_of_memory
 from finemask.options import read_bytes, read_edges, read_numbers, read_share
 
 if TYPE_CHECKING:
     from finemask.progress import Track
+    from finemask.pseudonyms import Pseudonyms
 
 app = typer.Typer(
     name="finemask",
@@ -37,6 +39,8 @@ INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
 
 _options: dict[str, bool] = {"quiet": False, "debug": False}
+_at_end = ExitStack()
+"""What is done when a command has ended, whatever ended it."""
 
 
 class Grid(StrEnum):
@@ -93,6 +97,13 @@ Strategy = Annotated[
     str, typer.Option(help="Of fine-tuning without labels, e.g. tfm, srt; the usual one if empty.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the last call stopped.")]
+Pseudonymise = Annotated[
+    Path | None,
+    typer.Option(metavar="KEYFILE", help="Name cases by keyed hashes; a missing key is made."),
+]
+Mapping = Annotated[
+    Path | None, typer.Option(metavar="CSV", help="Write there which pseudonym is whose.")
+]
 Shard = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Do every N-th case from the I-th on; others do the rest."),
@@ -267,6 +278,8 @@ def soften(
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     shard: Shard = None,
     resume: Resume = False,
+    pseudonymise: Pseudonymise = None,
+    mapping: Mapping = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make Soft Masks of masks, readers or RECIST marks."""
@@ -289,6 +302,7 @@ def soften(
         shard=read_share("--shard", shard, least=1),
         resume=resume,
         overwrite=overwrite,
+        pseudonyms=_pseudonyms(pseudonymise, mapping, out),
         progress=_progress(),
     )
     _complain_of(made.outcome.failures, out)
@@ -333,6 +347,8 @@ def train(
     fold: Annotated[str | None, typer.Option(metavar="K/N", help="Fold K of N.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     resume: Resume = False,
+    pseudonymise: Pseudonymise = None,
+    mapping: Mapping = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a method; leave a run folder."""
@@ -360,6 +376,7 @@ def train(
         fold=read_share("--fold", fold),
         resume=resume,
         overwrite=overwrite,
+        pseudonyms=_pseudonyms(pseudonymise, mapping, out),
         devices=devices,
         accelerator=accelerator,
         cache=cache,
@@ -412,6 +429,8 @@ def predict(
     ] = False,
     strategy: Strategy = "",
     resume: Resume = False,
+    pseudonymise: Pseudonymise = None,
+    mapping: Mapping = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write masks for files, folders, data sets."""
@@ -439,6 +458,7 @@ def predict(
         strategy=strategy,
         resume=resume,
         overwrite=overwrite,
+        pseudonyms=_pseudonyms(pseudonymise, mapping, out),
         progress=_progress(),
     )
     _complain_of(outcome.failures, out)
@@ -517,6 +537,8 @@ def evaluate(
     empty: Annotated[
         Empty, typer.Option(help="Dice and IoU where both masks are empty: undefined, or 1.")
     ] = Empty.nan,
+    pseudonymise: Pseudonymise = None,
+    mapping: Mapping = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score masks against the truth; write a report."""
@@ -543,6 +565,7 @@ def evaluate(
         readers=readers,
         empty=empty.value,
         overwrite=overwrite,
+        pseudonyms=_pseudonyms(pseudonymise, mapping, out),
         progress=_progress(),
     )
     scored_less = "see failures.csv, or score one part by --split RUN"
@@ -604,6 +627,8 @@ def compare(
         typer.Option(metavar="ROW", help="Compare with this row; the first if not given."),
     ] = None,
     resume: Resume = False,
+    pseudonymise: Pseudonymise = None,
+    mapping: Mapping = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train, predict and evaluate methods alike; write one report."""
@@ -634,6 +659,7 @@ def compare(
         reference=reference,
         resume=resume,
         overwrite=overwrite,
+        pseudonyms=_pseudonyms(pseudonymise, mapping, out),
         progress=_progress(),
     )
     for name, error in results.errors.items():
@@ -689,18 +715,19 @@ def main() -> None:
     """Entry point: every error in one line, with the exit code of its kind."""
     _print_warnings_in_one_line()
     arguments = _take_common_options(sys.argv[1:]) or ["--help"]
-    try:
-        code = app(arguments, standalone_mode=False)
-        if code == INTERRUPTED:
-            print("error: finemask: was interrupted; call it again", file=sys.stderr)
-    except FinemaskError as error:
-        code = _failed(error, str(error), error.exit_code)
-    except MemoryError as error:
-        code = _failed(
-            error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3
-        )
-    except Exception as error:
-        code = _unexpected(error)
+    with _at_end:
+        try:
+            code = app(arguments, standalone_mode=False)
+            if code == INTERRUPTED:
+                print("error: finemask: was interrupted; call it again", file=sys.stderr)
+        except FinemaskError as error:
+            code = _failed(error, str(error), error.exit_code)
+        except MemoryError as error:
+            code = _failed(
+                error, f"finemask: memory ran out ({error}); use smaller crops or batches", 3
+            )
+        except Exception as error:
+            code = _unexpected(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -751,6 +778,22 @@ def _print_warnings_in_one_line() -> None:
             print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show
+
+
+def _pseudonyms(key: Path | None, mapping: Path | None, out: Path) -> Pseudonyms | None:
+    """Pseudonyms for what this call writes and prints, and their table at its end."""
+    if mapping is not None and key is None:
+        raise UsageError("--mapping", "is of --pseudonymise", "give that too, or leave this out")
+    if key is None:
+        return None
+    from finemask.pseudonyms import Pseudonyms, refuse_shared
+
+    names = Pseudonyms.load(key, apart_from=[out])
+    if mapping is not None:
+        refuse_shared(mapping, out)
+        _at_end.callback(names.write_mapping, mapping)
+    _at_end.enter_context(names.on_terminal())
+    return names
 
 
 def _progress() -> Track:

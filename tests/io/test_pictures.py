@@ -15,7 +15,7 @@ from PIL import Image
 
 from finemask.errors import DataError
 from finemask.geometry import Geometry
-from finemask.io import read_header, read_image, read_labels, write_image
+from finemask.io import pictures, read_header, read_image, read_labels, write_image
 
 RNG = np.random.default_rng(0)
 PNG_COLOURS = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -309,3 +309,46 @@ def test_a_decoder_says_nothing_beside_our_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "TiffTag" not in done.stderr.partition("Traceback")[0]
     assert "a.tif: " in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "I;16"])
+def test_a_png_with_fewer_pixels_than_its_header_claims_is_refused(
+    tmp_path: Path, mode: str
+) -> None:
+    """Every checksum is right, and Pillow fills up with black."""
+    path = tmp_path / "a.png"
+    Image.new(mode, (37, 21)).save(path)
+    assert read_image(path)[0].shape[1:] == (21, 37)
+    content = path.read_bytes()
+    fields = bytearray(content[12:29])
+    fields[8:12] = struct.pack(">I", 42)
+    path.write_bytes(content[:12] + fields + struct.pack(">I", zlib.crc32(fields)) + content[33:])
+    with pytest.raises(DataError, match="its pixels are .* bytes, its size needs"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (37, 21)])
+@pytest.mark.parametrize("bits", [1, 8, 24])
+def test_interlaced_pixels_are_counted_pass_by_pass(
+    tmp_path: Path, size: tuple[int, int], bits: int
+) -> None:
+    """An Adam7 file made by hand: each pass holds its share, a filter byte before each row."""
+    width, height = size
+    rows = b""
+    for x, y, dx, dy in pictures.ADAM7:
+        columns, lines = len(range(x, width, dx)), len(range(y, height, dy))
+        rows += bytes(lines * (1 + (columns * bits + 7) // 8)) if columns else b""
+    depth, colour = (bits, 0) if bits < 24 else (8, 2)
+
+    def write(pixels: bytes) -> Path:
+        header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 1)
+        (tmp_path / "a.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+            + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+        )  # fmt: skip
+        return tmp_path / "a.png"
+
+    assert read_image(write(rows))[0].shape[1:] == (height, width)
+    with pytest.raises(DataError, match="truncated"):
+        read_image(write(rows[:-1]))

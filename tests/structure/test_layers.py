@@ -25,7 +25,7 @@ LAYERS = {
         "recipes",
         "strict",
     ),
-    1: ("io", "datasets", "softmask", "intensities", "preparation"),
+    1: ("io", "pseudonyms", "datasets", "softmask", "intensities", "preparation"),
     2: ("pairs", "metrics", "nn", "losses"),
     3: ("methods",),
     4: (

@@ -182,6 +182,13 @@ def test_existing_folders_are_kept(data: Path, tmp_path: Path) -> None:
     assert (out / "precious.txt").read_text() == "mine"
 
 
+def test_what_a_killed_start_leaves_is_in_nobodys_way(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "splits.json").write_text("{}")
+    (tmp_path / "run" / ".finemask-0a1b2c3d-recipe.toml").touch()
+    assert train(data, tmp_path / "run", settings=(*QUICK, "steps=1")).meta["step"] == 1
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_that_cannot_start_leaves_what_was_there(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,7 @@ from finemask.io.outputs import check_writable, error_within, path_within, shard
 from finemask.io.tables import csv_table
 from finemask.outcome import Outcome, shared_out, stopped
 from finemask.progress import Track, silent
+from finemask.pseudonyms import Pseudonyms
 from finemask.softmask.matting import EPSILON, LEAST_EPSILON
 from finemask.softmask.softening import METHODS, Method, Softening
 
@@ -87,6 +88,7 @@ def soften(
     resume: bool = False,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
+    pseudonyms: Pseudonyms | None = None,
     progress: Track = silent,
 ) -> Softenings:
     """Make a data set of Soft Masks and of binary masks, which are the Soft Masks cut at 0.5.
@@ -115,6 +117,7 @@ def soften(
         shard: ``(i, n)``: only every ``n``-th image, from the ``i``-th on. Calls with one
             ``n`` do each image once between them, in one folder; a last call with
             ``resume`` and no shard writes the tables and contact sheets of all.
+        pseudonyms: Name cases and patients by keyed hashes in everything that is written.
         progress: Tells the user how far it is.
 
     Raises:
@@ -132,6 +135,8 @@ def soften(
     settings = _settings(origin, method, scale, radius, epsilon, window)
     _check_options(origin, crop, jobs)
     plan = plan_tasks(source, origin, None if marks is None else Path(marks), label)
+    if pseudonyms:
+        plan = plan.pseudonymised(pseudonyms)
     plan = replace(
         plan,
         tasks=shared_out(plan.tasks, shard),
@@ -178,7 +183,8 @@ class _Course:
             for message in report.warnings:
                 warnings.warn(message, DataWarning, stacklevel=2)
             self.failures += [(task.name, error) for error in report.failures]
-            self.journal.record(task.name, _line(report, made_by[task.name]))
+            line = _line(report, made_by[task.name], self.plan.hide)
+            self.journal.record(task.name, line)
 
     def _skips(self, task: Task, made_by: str) -> bool:
         """Whether a task was done by an earlier call; marks that failed then count again."""
@@ -216,7 +222,10 @@ class _Course:
         errors = [error for _, error in failures]
         failed = out / f"failures{shard_tag(self.shard)}.csv"
         if errors:
-            told = [(name, *_told(self.plan.root, error)) for name, error in failures]
+            told = [
+                (self.plan.hide(name), *map(self.plan.hide, _told(self.plan.root, error)))
+                for name, error in failures
+            ]
             table = csv_table(("case", "file", "error"), told)
             write_text(failed, table, overwrite=True)
         else:
@@ -265,15 +274,15 @@ def carry_splits(source: Path, out: Path, cases: set[str]) -> None:
             kept.save(out / "splits" / path.name, overwrite=True)
 
 
-def _line(report: Report, made_by: str) -> dict[str, Any]:
+def _line(report: Report, made_by: str, hide: Callable[[str], str]) -> dict[str, Any]:
     """What the journal keeps of a task."""
     return {
         "made_by": made_by,
-        "inputs": report.inputs,
+        "inputs": [{**told, "path": hide(told["path"])} for told in report.inputs],
         "outputs": report.outputs,
         "rows": [vars(row) for row in report.rows],
         "cases": report.cases,
-        "failures": [(e.subject, e.what, e.fix) for e in report.failures],
+        "failures": [tuple(map(hide, (e.subject, e.what, e.fix))) for e in report.failures],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,8 @@ from finemask.datasets.dataset import Dataset, Entry
 from finemask.datasets.listing import few, inside
 from finemask.datasets.load import list_cases, survey
 from finemask.errors import DataError, UsageError
-from finemask.io import check_name
+from finemask.io import check_name, stem
+from finemask.pseudonyms import Pseudonyms
 from finemask.softmask.marks import MarkedLesion, find_marks, read_marks
 
 Origin = Literal["mask", "raters", "recist"]
@@ -66,6 +67,7 @@ class Plan:
         dims: 2 or 3; of marks, 2.
         label: Name of the softened class.
         notes: What was assumed or left out.
+        hide: Makes a text one that shared files may hold.
     """
 
     root: Path
@@ -74,6 +76,23 @@ class Plan:
     dims: int = 2
     label: str = "lesion"
     notes: tuple[str, ...] = ()
+    hide: Callable[[str], str] = str
+
+    def pseudonymised(self, names: Pseudonyms) -> Plan:
+        """The same tasks under pseudonyms, in whatever is written."""
+        tasks = tuple(
+            replace(
+                task,
+                entry=task.entry.pseudonymised(names, self.root),
+                marks=tuple(replace(m, case=names(m.case), group=names(m.group) if m.group else "")
+                            for m in task.marks),
+            )
+            for task in self.tasks
+        )  # fmt: skip
+        for problem in self.problems:  # of what became no task
+            file = Path(problem.subject)
+            names.remember_files([file], self.root, names(stem(file) or file.name))
+        return replace(self, tasks=tasks, notes=tuple(map(names.hide, self.notes)), hide=names.hide)
 
 
 def plan_tasks(

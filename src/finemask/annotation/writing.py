@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,13 @@ from numpy.typing import NDArray
 from finemask.annotation.products import Product
 from finemask.annotation.sheet import Shown, draw_strip
 from finemask.geometry import Geometry
-from finemask.io import atomic_write, read_header, write_image, write_labels, write_probs
+from finemask.io import atomic_write, write_image, write_labels, write_probs
 from finemask.io.formats import suffix
 from finemask.report.panels import lesion_slice
 from finemask.softmask.grids import finer, finer_mask
 from finemask.softmask.softening import Softening
 
 PICTURES = (".png", ".bmp", ".jpg", ".jpeg")
-HEADERS = (".mhd", ".nhdr", ".dcm", ".dicom", ".ima", "")
-"""Files of which a copy alone would be no image, or not the format that we write."""
 
 
 @dataclass(frozen=True)
@@ -89,29 +86,23 @@ def write_product(product: Product, wanted: Wanted, caption: str, alert: str) ->
 
 
 def _write_image(product: Product, image: NDArray[Any], geometry: Geometry, out: Path) -> Path:
-    """Copy the image where nothing about it changes, else write it in full."""
-    source = product.file
-    ending = "" if source is None else suffix(source)
-    if source is not None and ending not in HEADERS and _holds(source, product, geometry):
-        path = out / "images" / f"{product.name}{ending}"
-        # No link: whatever is done to the new data set must not touch the old one.
-        with atomic_write(path, overwrite=True) as temporary:
-            shutil.copyfile(source, temporary)
-        return path
+    """Write the image anew: a copy would carry along what its header says of the patient."""
+    ending = "" if product.file is None else suffix(product.file)
     path = out / "images" / f"{product.name}{_ending_for(product.image, ending, geometry.ndim)}"
     if path.suffix == ".png":
         top = 255 if product.image.max() <= 255 else 65535
         image = np.rint(image).clip(0, top)
-    elif geometry.ndim == 2 and np.array_equal(image, np.rint(image)):
-        low, high = image.min(), image.max()
-        image = image.astype(np.int16) if low >= -32768 and high <= 32767 else image
-    write_image(path, image, geometry, overwrite=True)
+    write_image(path, _as_small_as_it_goes(image), geometry, overwrite=True)
     return path
 
 
-def _holds(file: Path, product: Product, geometry: Geometry) -> bool:
-    """Whether a file is the image of a case as it is to be written."""
-    return product.geometry == geometry and read_header(file).shape == geometry.shape
+def _as_small_as_it_goes(image: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers in the smallest type that holds them, as they were in most files."""
+    if np.array_equal(image, np.rint(image)):
+        for kind in (np.uint8, np.int16, np.uint16, np.int32):
+            if np.iinfo(kind).min <= image.min() and image.max() <= np.iinfo(kind).max:
+                return image.astype(kind)
+    return image
 
 
 def _ending_for(image: NDArray[Any], ending: str, ndim: int) -> str:

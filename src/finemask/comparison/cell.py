@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +26,7 @@ import torch
 import finemask
 from finemask import __version__
 from finemask.comparison.plan import DONE, FAILED, STOPPED, TOLD, Cell, Plan, split_file
-from finemask.datasets import load_dataset
+from finemask.datasets import Dataset, load_dataset
 from finemask.errors import FinemaskError
 from finemask.evaluation.cohort import evaluate
 from finemask.inference.activations import activation_bytes
@@ -43,6 +44,7 @@ from finemask.methods.describe import (
     count_training_macs,
 )
 from finemask.progress import Label, Track
+from finemask.pseudonyms import Pseudonyms
 from finemask.runs import Run
 from finemask.training.checkpoint import load_checkpoint
 from finemask.training.loop import train
@@ -54,31 +56,36 @@ SECONDS_BETWEEN_NEWS = 0.5
 T = TypeVar("T")
 
 
-def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
+def run_cell(
+    plan: Plan, cell: Cell, data: Path, out: Path, names: Pseudonyms | None = None
+) -> None:
     """Do whatever of a cell is not done yet.
 
     Raises:
         FinemaskError: When the cell cannot be done; ``Interrupted`` when it was told to stop.
     """
     folder = out / "cells" / cell.name
-    run = _train(cell, data, out, folder / "run", telling(folder / TOLD))
+    run = _train(cell, data, out, folder / "run", telling(folder / TOLD), names)
     training_memory = peak_memory_bytes()
     image = run.method.makes_image()
     outcome = predict(
         run, data, folder / "masks", mode=plan.mode, grid="source", part="test",
-        probs=True, sr=image, resume=True,
+        probs=True, sr=image, resume=True, pseudonyms=names,
     )  # fmt: skip
     test = plan.splits[cell.fold - 1].test
     evaluation = evaluate(
         folder / "masks", data, folder / "scores", protocol=plan.protocol,
-        size_edges=plan.size_edges, cases=test, overwrite=True,
+        size_edges=plan.size_edges, cases=test, overwrite=True, pseudonyms=names,
     )  # fmt: skip
+    dataset = load_dataset(data)
+    if names:
+        dataset = dataset.pseudonymised(names)
     standing = load_checkpoint(run.path / "checkpoints" / "last").meta["standing"]
     cost = {
         **_counts(run),
         "seconds_training": standing["seconds"],
         "memory_training_bytes": training_memory,
-        **_measure_inference(run, plan, data, test),
+        **_measure_inference(run, plan, dataset, test),
     }
     about = {
         "finemask": __version__,
@@ -98,13 +105,15 @@ def run_cell(plan: Plan, cell: Cell, data: Path, out: Path) -> None:
     write_json(folder / DONE, about, overwrite=True)
 
 
-def _train(cell: Cell, data: Path, out: Path, folder: Path, progress: Track) -> Run:
+def _train(
+    cell: Cell, data: Path, out: Path, folder: Path, progress: Track, names: Pseudonyms | None
+) -> Run:
     """Train, or go on with what a stopped process left."""
     if (folder / "checkpoints" / "last").exists():
-        return train(data, folder, resume=True, progress=progress)
+        return train(data, folder, resume=True, progress=progress, pseudonyms=names)
     shutil.rmtree(folder, ignore_errors=True)  # no checkpoint: nothing to go on from
     split = split_file(out, cell.fold)
-    return train(data, folder, recipe=cell.recipe, split=split, progress=progress)
+    return train(data, folder, recipe=cell.recipe, split=split, progress=progress, pseudonyms=names)
 
 
 def _counts(run: Run) -> dict[str, Any]:
@@ -122,9 +131,10 @@ def _counts(run: Run) -> dict[str, Any]:
     }
 
 
-def _measure_inference(run: Run, plan: Plan, data: Path, names: Sequence[str]) -> dict[str, Any]:
+def _measure_inference(
+    run: Run, plan: Plan, dataset: Dataset, names: Sequence[str]
+) -> dict[str, Any]:
     """Seconds from an image in memory to its mask, and the memory this takes."""
-    dataset = load_dataset(data)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     run = replace(run, segmenter=run.segmenter.to(device))
     seconds: list[float] = []
@@ -218,14 +228,20 @@ def stop_with_parent() -> None:
 
 def main() -> int:
     """Do the cell that the arguments name; leave its failure in a file."""
-    data, out, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    data, out, name, *key = sys.argv[1:]
+    names = Pseudonyms.load(key[0]) if key else None
+    with names.on_terminal() if names else nullcontext():  # which is the cell's log
+        return _main(Path(data), Path(out), name, names)
+
+
+def _main(data: Path, out: Path, name: str, names: Pseudonyms | None) -> int:
     stop_with_parent()
     folder = out / "cells" / name
     try:
         plan = Plan.load(out)
         torch.set_num_threads(plan.threads)
         (folder / FAILED).unlink(missing_ok=True)
-        run_cell(plan, plan.cell(name), data, out)
+        run_cell(plan, plan.cell(name), data, out, names)
     except Interrupted:
         return STOPPED
     except FinemaskError as error:
@@ -235,7 +251,8 @@ def main() -> int:
         line = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}; see log.txt"
     else:
         return 0
-    write_json(folder / FAILED, {"error": line}, overwrite=True)
+    hide = names.hide if names else str
+    write_json(folder / FAILED, {"error": hide(line)}, overwrite=True)
     return 1
 
 

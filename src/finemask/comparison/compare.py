@@ -31,6 +31,7 @@ from finemask.io import write_text
 from finemask.io.outputs import check_writable
 from finemask.metrics.protocols import PROTOCOLS
 from finemask.progress import Track, silent
+from finemask.pseudonyms import Pseudonyms
 
 MADE_HERE = (
     "cells", "splits", "comparison.csv", "cases.csv", "costs.csv", "table.tex", "summary.json",
@@ -64,6 +65,7 @@ def compare(
     reference: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    pseudonyms: Pseudonyms | None = None,
     progress: Track = silent,
     title: str = "Comparison of methods",
     lead: str = "",
@@ -101,6 +103,7 @@ def compare(
         reference: Label of the row that all others are compared with; the first if not given.
         resume: Go on in a folder that holds a comparison; methods and seeds may be added.
         overwrite: Replace the comparison that a folder holds.
+        pseudonyms: Name cases and patients by keyed hashes in everything that is written.
         progress: Shows how far the work is.
         title: Of the report.
         lead: Its first sentence; made up from what is compared if not given.
@@ -131,7 +134,7 @@ def compare(
     if resume and old is None and choices == Choices():
         raise UsageError(out, "holds no comparison to go on with", "name methods to begin one")
     plan = _planned(
-        data, old, choices, seeds, jobs, folds, split,
+        data, pseudonyms, old, choices, seeds, jobs, folds, split,
         mode=mode,
         protocol=protocol,
         size_edges=tuple(float(e) for e in size_edges) or None,
@@ -144,7 +147,10 @@ def compare(
             _clear(out)
         plan.save(out)
         waiting = [cell for cell in plan.cells if not is_done(out, cell)]
-        errors = run_cells(plan, waiting, data, out, jobs=jobs, lock=lock, progress=progress)
+        errors = run_cells(
+            plan, waiting, data, out, jobs=jobs, lock=lock, progress=progress,
+            key=pseudonyms.path if pseudonyms else None,
+        )  # fmt: skip
     results = collect(plan, out, errors)
     if not results.cells:
         name, error = next(iter(errors.items()))
@@ -152,7 +158,7 @@ def compare(
             out, f"no cell could be done; the first, {name}, {error}", "see its log.txt"
         )
     write_tables(results, out)
-    examples = read_examples(results, data, out)
+    examples = read_examples(results, data, out, pseudonyms)
     page = comparison_page(results, examples, title=title, lead=lead, notes=notes, quotes=quotes)
     write_text(out / "report.html", page, overwrite=True)
     return results
@@ -179,6 +185,7 @@ def _find(out: Path, resume: bool, overwrite: bool) -> Plan | None:
 
 def _planned(
     data: Path,
+    pseudonyms: Pseudonyms | None,
     old: Plan | None,
     choices: Choices,
     seeds: int | None,
@@ -191,6 +198,8 @@ def _planned(
     given = {name: value for name, value in asked.items() if value is not None}
     check_choices(jobs=jobs, seeds=seeds, **given)
     dataset = load_dataset(data)
+    if pseudonyms:
+        dataset = dataset.pseudonymised(pseudonyms)
     if old is not None and choices == Choices() and not folds and not split:
         new = replace(
             old,

@@ -18,6 +18,7 @@ from finemask.datasets import Dataset, load_dataset
 from finemask.inference.view import view_case
 from finemask.io import find_images, read_labels, stem
 from finemask.preparation import to_grid
+from finemask.pseudonyms import Pseudonyms
 from finemask.report.panels import Panel, lesion_window, overlay
 
 Classes = NDArray[np.uint8]
@@ -42,9 +43,13 @@ class Example:
     scores: Mapping[str, float]
 
 
-def read_examples(results: Results, data: Path, out: Path) -> list[Example]:
+def read_examples(
+    results: Results, data: Path, out: Path, pseudonyms: Pseudonyms | None = None
+) -> list[Example]:
     """Best, median and worst case, and another one on which the methods differ most."""
     dataset = load_dataset(data)
+    if pseudonyms:
+        dataset = dataset.pseudonymised(pseudonyms)
     return [_read(results, dataset, out, place, why) for place, why in choose(results).items()]
 
 

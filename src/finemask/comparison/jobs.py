@@ -46,12 +46,14 @@ class Jobs:
         data: The data set.
         out: Folder of the comparison.
         lock: File descriptor that every process holds as long as it lives.
+        key: File with the key of pseudonyms, if cases get them.
     """
 
     plan: Plan
     data: Path
     out: Path
     lock: int | None = None
+    key: Path | None = None
     running: dict[subprocess.Popen[bytes], Cell] = field(default_factory=dict)
 
     def start(self, cell: Cell) -> None:
@@ -60,6 +62,7 @@ class Jobs:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TOLD).unlink(missing_ok=True)
         words = [str(self.data.absolute()), str(self.out.absolute()), cell.name]
+        words += [str(self.key.absolute())] if self.key else []
         threads = str(self.plan.threads)
         with open(folder / "log.txt", "ab") as log:
             process = subprocess.Popen(
@@ -129,6 +132,7 @@ def run_cells(
     *,
     jobs: int,
     lock: int | None = None,
+    key: Path | None = None,
     progress: Track = silent,
 ) -> dict[str, str]:
     """Do cells, ``jobs`` at a time, and show the steps of all of them as one bar.
@@ -139,7 +143,7 @@ def run_cells(
     Raises:
         Interrupted: After a signal, once every process has saved its state and ended.
     """
-    work, state = Jobs(plan, data, out, lock), _State(plan, cells)
+    work, state = Jobs(plan, data, out, lock, key), _State(plan, cells)
     with stop_on_signal() as stopped:
         try:
             for _ in progress(_work(work, state, jobs, stopped), state.label, state.total):

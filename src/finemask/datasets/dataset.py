@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ import numpy as np
 from finemask.case import Case
 from finemask.datasets.content import file_hash
 from finemask.errors import UsageError
+from finemask.pseudonyms import Pseudonyms
 
 Part = Literal["train", "val", "test"]
 LayoutName = Literal["folder", "nnunet", "manifest"]
@@ -52,6 +53,14 @@ class Entry:
         if not self.group:
             object.__setattr__(self, "group", self.name)
 
+    def pseudonymised(self, names: Pseudonyms, root: Path) -> Entry:
+        """The same files under pseudonyms of the case and its patient."""
+        alias = names(self.name)
+        names.remember_files(self.images, root, alias)
+        for path in self.files[len(self.images) :]:
+            names.remember_files([path], root, alias)
+        return replace(self, name=alias, group=names(self.group))
+
     @property
     def labelled(self) -> bool:
         """Whether anybody said where the lesion is."""
@@ -77,6 +86,7 @@ class Dataset:
         dims: 2 for pictures, 3 for volumes.
         channels: Image channels.
         notes: What was assumed or ignored on loading, a sentence each.
+        aliases: Names that the cases had before they got pseudonyms.
     """
 
     root: Path
@@ -86,6 +96,16 @@ class Dataset:
     dims: int
     channels: int
     notes: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def pseudonymised(self, names: Pseudonyms) -> Dataset:
+        """The same cases and patients under pseudonyms, with ``aliases`` from the names before."""
+        return replace(
+            self,
+            entries=tuple(entry.pseudonymised(names, self.root) for entry in self.entries),
+            notes=tuple(map(names.hide, self.notes)),
+            aliases={entry.name: names(entry.name) for entry in self.entries},
+        )
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -100,6 +100,11 @@ class Split:
                 path, "needs a whole number as seed, and two or null as fold", "correct the file"
             ) from error
 
+    def renamed(self, aliases: Mapping[str, str]) -> Split:
+        """The same split of cases that got other names; names that are not listed stay."""
+        named = {p: tuple(aliases.get(n, n) for n in getattr(self, p)) for p in PARTS}
+        return replace(self, train=named["train"], val=named["val"], test=named["test"])
+
     def verify(self, dataset: Dataset) -> None:
         """Check that the data set has every case, and that no patient or image straddles parts.
 
@@ -153,7 +158,7 @@ def find_split(dataset: Dataset, name: str | Path) -> Split:
             "and the data set has no splits/ with named ones"
         )  # fmt: skip
         raise UsageError("--split", f"{name} is no file, {there}", "correct the name")
-    split = replace(Split.load(path), fingerprint=dataset.fingerprint())
+    split = replace(Split.load(path).renamed(dataset.aliases), fingerprint=dataset.fingerprint())
     split.verify(dataset)
     return split
 

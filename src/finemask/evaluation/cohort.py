@@ -27,12 +27,9 @@ from finemask.evaluation.matching import (
     Truth,
     TruthFile,
     Truths,
-    find_predictions,
-    find_truths,
-    nearest_names,
     read_super_resolved,
-    single_files,
 )
+from finemask.evaluation.pairing import pair
 from finemask.evaluation.rankings import Rankings, ranking_of
 from finemask.evaluation.readers import study_readers, write_readers
 from finemask.evaluation.results import Evaluation, Failure
@@ -66,6 +63,7 @@ from finemask.metrics.scores import (
 )
 from finemask.metrics.statistics import RESAMPLES
 from finemask.progress import Track, silent
+from finemask.pseudonyms import Pseudonyms
 
 _FILES = (
     *("cases.csv", "lesions.csv", "summary.json", "failures.csv", "report.html"),
@@ -86,6 +84,7 @@ def evaluate(
     readers: bool = False,
     empty: Literal["nan", "one"] = "nan",
     overwrite: bool = False,
+    pseudonyms: Pseudonyms | None = None,
     progress: Track = silent,
 ) -> Evaluation:
     """Score predicted masks against the truth, by case, class and lesion size.
@@ -111,6 +110,7 @@ def evaluate(
             predictions too, in ``readers.csv``, ``readers.png`` and the report.
         empty: Dice and IoU where truth and mask are empty: undefined (``nan``), or 1 (``one``).
         overwrite: Replace files of an earlier evaluation.
+        pseudonyms: Name cases and groups by keyed hashes in everything that is written.
         progress: Shows how far the work is.
 
     Raises:
@@ -129,10 +129,11 @@ def evaluate(
         if not overwrite:
             _refuse_existing(out)
         check_writable(out)
-    truths = find_truths(
-        truth, images=Path(images) if images is not None else None, group=group, cases=cases
-    )
-    predictions = _match(pred, truth, truths, chosen)
+    truths, predictions = pair(
+        pred, truth, chosen, images=Path(images) if images is not None else None, group=group,
+        cases=cases, pseudonyms=pseudonyms,
+    )  # fmt: skip
+    hide = pseudonyms.hide if pseudonyms else str
     results, rankings = [], Rankings()
     for case in progress(list(truths.cases.values()), "evaluating"):
         results.append(
@@ -140,11 +141,11 @@ def evaluate(
         )
         rankings.take(results[-1].rankings)
         results[-1].rankings.clear()
-    failures = [f for result in results for f in result.failures]
+    failures = [replace(f, hide=hide) for result in results for f in result.failures]
     rows = complete(s for result in results for s in result.scores)
     rows, told = settle_empty(rows, empty)
     extra = sorted(set(predictions) - set(truths.cases)) if cases is None else []
-    notes = [*_notes(results, rows, predictions, truths, extra), *told]
+    notes = [hide(n) for n in (*_notes(results, rows, predictions, truths, extra), *told)]
     grouped, sizes = group_by_size(rows, size_edges)
     lesions, about_lesions = group_lesions(
         [row for result in results for row in result.lesions],
@@ -253,20 +254,6 @@ def _refuse_existing(out: Path) -> None:
             raise UsageError(
                 out / name, "exists already", "choose another --out, or pass --overwrite"
             )
-
-
-def _match(pred: Path, truth: Path, truths: Truths, protocol: Protocol) -> dict[str, Predicted]:
-    """Predictions by the name of the case they belong to; some must match."""
-    predictions = find_predictions(pred, truths, of_maps=protocol.of_maps)
-    if (only := single_files(pred, truth)) is not None:
-        return {only: next(iter(predictions.values()))}
-    if not set(predictions) & set(truths.cases):
-        raise DataError(
-            pred,
-            f"has no mask named as a truth ({nearest_names(truths.cases, predictions)})",
-            "name the masks as the cases",
-        )
-    return predictions
 
 
 @dataclass

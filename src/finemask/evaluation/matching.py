@@ -97,7 +97,6 @@ def find_truths(
     *,
     images: Path | None = None,
     group: str | None = None,
-    cases: Collection[str] | None = None,
 ) -> Truths:
     """List the cases of a data set, a manifest with ``case,mask``, a folder of masks or a mask.
 
@@ -105,11 +104,10 @@ def find_truths(
         truth: Where the masks are.
         images: Folder of images with the same names, where ``truth`` has none.
         group: Column of the manifest that names the patient.
-        cases: Only these.
 
     Raises:
         DataError: When there is no truth, or the labels may mean anything.
-        UsageError: On a case or a column that does not exist.
+        UsageError: On a column that does not exist.
     """
     if not truth.exists():
         raise DataError(truth, "does not exist", "check the path")
@@ -121,6 +119,16 @@ def find_truths(
             raise DataError(truth, f"gives no {group} to {few(lacking)}", "fill the column")
         regrouped = {n: replace(c, group=owners[n]) for n, c in found.cases.items()}
         found = Truths(found.labels, regrouped)
+    return found
+
+
+def select(found: Truths, cases: Collection[str] | None, truth: Path) -> Truths:
+    """Only some cases of those that were found.
+
+    Raises:
+        DataError: When none is left.
+        UsageError: On a case that does not exist.
+    """
     if cases is not None:
         unknown = [name for name in cases if name not in found.cases]
         if unknown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,23 @@ class Failure:
         case: Its name.
         error: With the path as the user gave it, for the terminal.
         root: What the user named; files that are shared tell paths below it.
+        hide: Makes a text one that shared files may hold.
     """
 
     case: str
     error: FinemaskError
     root: Path
+    hide: Callable[[str], str] = str
 
     @property
     def file(self) -> str:
         """What is at fault, for files that are shared."""
-        return path_within(self.root, self.error.subject)
+        return self.hide(path_within(self.root, self.error.subject))
 
     @property
     def line(self) -> str:
         """What is wrong and what to do, for files that are shared."""
-        return error_within(self.root, self.error)
+        return self.hide(error_within(self.root, self.error))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from finemask.io import write_image, write_labels, write_probs, write_segmentati
 from finemask.io.notices import warn
 from finemask.outcome import Outcome, shared_out, stopped
 from finemask.progress import Track, silent
+from finemask.pseudonyms import Pseudonyms
 
 Adapting = Literal["cohort", "case"]
 Tune = Callable[..., Model]
@@ -63,6 +64,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     shard: tuple[int, int] | None = None,
+    pseudonyms: Pseudonyms | None = None,
     max_memory_bytes: int | None = None,
     device: str = "auto",
     precision: str = "32-true",
@@ -98,6 +100,7 @@ def predict(
         shard: ``(i, n)``: only every ``n``-th case, from the ``i``-th on. Calls with one
             ``n`` do each case once between them, at the same time and in one folder if you
             like; a last call with ``resume`` and no shard makes one manifest of theirs.
+        pseudonyms: Name cases by keyed hashes in everything that is written.
         max_memory_bytes: Bound on the memory that one prediction adds.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: ``32-true``, ``bf16-mixed``, ``16-mixed``, or ``auto`` for the fastest.
@@ -119,7 +122,13 @@ def predict(
     machine = Machine(run.find_device(device), precision, max_memory_bytes, backend)
     wanted = check_options(run, grid, mode, probs, sr, explain, format, threshold)
     paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    sources = shared_out(of_part(find_sources(paths), run.path, part), shard)
+    if pseudonyms and wanted.suffix == DICOM_SEG:
+        raise UsageError(
+            "--format", "is dicom-seg, which names the patient of its series",
+            "write nifti, or leave out --pseudonymise",
+        )  # fmt: skip
+    found = of_part(find_sources(paths, pseudonyms), run.path, part, pseudonyms)
+    sources = shared_out(found, shard)
     out = Path(out)
     _check_outputs(sources, out, wanted, replace=overwrite or resume)
     machine = run.choose(machine)

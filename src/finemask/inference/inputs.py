@@ -16,6 +16,7 @@ from finemask.datasets.split import Split
 from finemask.errors import DataError, FinemaskError, UsageError
 from finemask.io import check_name, read_case, stem
 from finemask.io.outputs import error_within, path_within
+from finemask.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Source:
         read_lr: Reads the data set's own LR image of the case, if it has one.
         spacing_mm: Declared voxel spacing, which overrides the file's; empty for none.
         sound: Whether it has a name to write files under; else ``read`` raises.
+        hide: Makes a text one that shared files may hold.
     """
 
     name: str
@@ -41,13 +43,35 @@ class Source:
     read_lr: Callable[[], Case | None] = lambda: None
     spacing_mm: tuple[float, ...] = ()
     sound: bool = True
+    hide: Callable[[str], str] = str
+
+    def pseudonymised(self, names: Pseudonyms) -> Source:
+        """The same image under a pseudonym, in whatever is written."""
+        alias, read, read_lr = names(self.name), self.read, self.read_lr
+        names.remember_files(self.files or (self.path,), self.root, alias)
+        names.remember_files([self.path], self.root, alias)
+
+        def read_lr_named() -> Case | None:
+            case = read_lr()
+            return None if case is None else replace(case, name=alias, group=alias)
+
+        return replace(
+            self,
+            name=alias,
+            read=lambda: replace(read(), name=alias, group=alias),
+            read_lr=read_lr_named,
+            hide=names.hide,
+        )
 
     def told(self, error: FinemaskError) -> tuple[str, str]:
         """File and line of an error as a shared file may tell them."""
-        return path_within(self.root, self.path), error_within(self.root, error)
+        file, line = path_within(self.root, self.path), error_within(self.root, error)
+        return self.hide(file), self.hide(line)
 
 
-def find_sources(inputs: Iterable[str | Path]) -> tuple[Source, ...]:
+def find_sources(
+    inputs: Iterable[str | Path], pseudonyms: Pseudonyms | None = None
+) -> tuple[Source, ...]:
     """Expand files, folders, data sets and DICOM series into images, in a stable order.
 
     An input that is missing or damaged becomes a source whose ``read`` raises,
@@ -67,7 +91,8 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[Source, ...]:
                 f"would be written under the same name as {twins[0]} ({source.name})",
                 "rename one, or predict them into different folders",
             )
-    return _told_apart(sources)
+    found = _told_apart(sources)
+    return tuple(s.pseudonymised(pseudonyms) for s in found) if pseudonyms else found
 
 
 def _told_apart(sources: Iterable[Source]) -> tuple[Source, ...]:
@@ -189,15 +214,22 @@ def _files(paths: Sequence[Path]) -> tuple[Path, ...]:
     )
 
 
-def of_part(sources: tuple[Source, ...], run: Path, part: str | None) -> tuple[Source, ...]:
+def of_part(
+    sources: tuple[Source, ...],
+    run: Path,
+    part: str | None,
+    pseudonyms: Pseudonyms | None = None,
+) -> tuple[Source, ...]:
     """Only the cases of one part of a run's split; all of them when none is named.
+
+    The split of the run may have their names or their pseudonyms.
 
     Raises:
         DataError: When some of that part are not among the sources.
     """
     if part is None:
         return sources
-    names = set(Split.load(run / "splits.json").part(part))
+    names = set(map(pseudonyms or str, Split.load(run / "splits.json").part(part)))
     chosen = tuple(source for source in sources if source.name in names)
     if missing := sorted(names - {source.name for source in chosen}):
         raise DataError(

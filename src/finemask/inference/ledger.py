@@ -84,7 +84,10 @@ class Ledger:
             source.name,
             {
                 "status": "done",
-                "inputs": checksums(source.root, source.files),
+                "inputs": [
+                    {**told, "path": source.hide(told["path"])}
+                    for told in checksums(source.root, source.files)
+                ],
                 "spacing_mm": list(source.spacing_mm),
                 "outputs": checksums(self.out, outputs),
                 "seconds": round(seconds, 3),

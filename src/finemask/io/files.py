@@ -86,6 +86,16 @@ def unwritable(target: Path, error: OSError) -> DataError:
     )
 
 
+def is_draft(path: Path) -> bool:
+    """Whether a file is what a killed writer left, or a living one has begun.
+
+    Example:
+        >>> is_draft(Path("out/.finemask-0a1b2c3d-mask.png")), is_draft(Path("out/mask.png"))
+        (True, False)
+    """
+    return _DRAFT.fullmatch(path.name) is not None
+
+
 def _sweep(folder: Path) -> None:
     """Remove what killed writers left in a folder, once for each folder and process.
 

@@ -24,6 +24,11 @@ from finemask.io.raster import Header, Raster, check_size
 
 CHANNELS = {"1": 1, "L": 1, "P": 1, "I;16": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 EXIF_ORIENTATION = 0x0112
+ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+"""First column and row, and steps, of the seven passes of an interlaced PNG."""
 
 
 def read_header(path: Path) -> Header:
@@ -154,8 +159,11 @@ def drop_alpha(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_png(path: Path, data: memoryview) -> None:
-    """Verify the checksum of every chunk to the end; Pillow skips those of the pixels."""
-    position = 8
+    """Verify every checksum, and that there are as many pixels as the header claims.
+
+    Pillow skips the checksums of the pixels, and fills up with black where they end early.
+    """
+    position, pixels = 8, _Pixels(path, data)
     while position + 12 <= len(data):
         length = struct.unpack_from(">I", data, position)[0]
         end = position + 8 + length
@@ -163,10 +171,46 @@ def _check_png(path: Path, data: memoryview) -> None:
             break
         if zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise DataError(path, "is corrupt (a checksum fails)", "copy or export it again")
-        if data[position + 4 : position + 8] == b"IEND":
+        kind = bytes(data[position + 4 : position + 8])
+        if kind == b"IDAT":
+            pixels.feed(data[position + 8 : end])
+        elif kind == b"IEND":
+            pixels.check()
             return
         position = end + 4
     raise DataError(path, "is truncated (it has no end mark)", "copy or export it again")
+
+
+class _Pixels:
+    """Counts the unpacked bytes of a PNG, which are never all in memory."""
+
+    def __init__(self, path: Path, data: memoryview) -> None:
+        self.path, self.stream, self.count = path, zlib.decompressobj(), 0
+        width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+        bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+        passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+        sizes = ((-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes)
+        self.needed = sum(h * (1 + (w * bits + 7) // 8) for w, h in sizes if w > 0 and h > 0)
+
+    def feed(self, packed: memoryview) -> None:
+        left: bytes | memoryview = packed
+        try:
+            while left and not self.stream.eof and self.count <= self.needed:
+                self.count += len(self.stream.decompress(left, 1 << 20))
+                left = self.stream.unconsumed_tail
+        except zlib.error as error:
+            raise DataError(
+                self.path, f"is corrupt ({error})", "copy or export it again"
+            ) from error
+
+    def check(self) -> None:
+        if self.count < self.needed:
+            raise DataError(
+                self.path,
+                f"is truncated (its pixels are {self.count:,} bytes, its size needs "
+                f"{self.needed:,})",
+                "copy or export it again",
+            )
 
 
 def write(path: Path, array: NDArray[Any], geometry: Geometry) -> None:

@@ -19,6 +19,7 @@ from finemask.case import Case
 from finemask.datasets import Dataset, Split
 from finemask.errors import DataError, UsageError
 from finemask.inference.network import to_labels
+from finemask.io.files import is_draft
 from finemask.methods import Method
 from finemask.pairs.batches import PairDataset
 from finemask.pairs.cache import PreparedCases, fingerprint_files
@@ -64,7 +65,7 @@ def claimed(out: Path, overwrite: bool) -> Iterator[None]:
     old = out.with_name(f".{out.name}.replaced")
     if out.exists() and not out.is_dir():
         raise UsageError(out, "is a file, a run is a folder", "choose another --out")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(not _is_left_by_a_start(path) for path in out.iterdir()):
         if not overwrite:
             raise UsageError(out, "is not empty", "pass --resume, --overwrite or another --out")
         if not (out / "recipe.toml").exists():
@@ -85,6 +86,11 @@ def claimed(out: Path, overwrite: bool) -> Iterator[None]:
             if old.exists():
                 old.rename(out)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_left_by_a_start(path: Path) -> bool:
+    """Whether a file is all that a run leaves which was killed before it was one."""
+    return path.name == "splits.json" or is_draft(path)
 
 
 def read_samples(job: Job, method: Method) -> PairDataset:

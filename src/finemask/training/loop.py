@@ -29,6 +29,7 @@ from finemask.methods import Method, create, find_method
 from finemask.pairs.batches import Batch
 from finemask.pairs.degradation import Pair
 from finemask.progress import Track, silent
+from finemask.pseudonyms import Pseudonyms
 from finemask.recipe import Recipe, TrainSettings
 from finemask.runs import Run, load_run
 from finemask.training.job import (
@@ -81,6 +82,7 @@ def train(
     devices: int = 1,
     accelerator: str = "auto",
     cache: Path | None = None,
+    pseudonyms: Pseudonyms | None = None,
     progress: Track = silent,
 ) -> Run:
     """Train a method on a data set and leave a run folder.
@@ -102,6 +104,7 @@ def train(
         devices: Processes or GPUs that share each step.
         accelerator: Lightning Fabric's name, for example ``cpu`` or ``cuda``.
         cache: Folder for prepared cases; without it they are kept in memory.
+        pseudonyms: Name cases and patients by keyed hashes in everything that is written.
         progress: Shows how far the run is.
 
     Returns:
@@ -113,6 +116,8 @@ def train(
     """
     out = Path(out)
     dataset = data if isinstance(data, Dataset) else load_dataset(Path(data))
+    if pseudonyms:
+        dataset = dataset.pseudonymised(pseudonyms)
     fingerprint = dataset.fingerprint()
     if resume:
         if method or recipe or scale or encoder_weights or teacher or split or fold:
@@ -144,9 +149,10 @@ def train(
     fabric = make_fabric(resolved, accelerator, devices)
     job = Job(dataset, parts, resolved, out, resume, cache, progress, fingerprint)
     with nullcontext() if resume else claimed(out, overwrite):
-        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
         if not resume:
-            parts.save(out / "splits.json")
+            parts.save(out / "splits.json", overwrite=True)
+        # Last, as it makes a folder a run.
+        write_text(out / "recipe.toml", resolved.to_toml(), overwrite=True)
         failure = launch(fabric, partial(run_or_tell, job=job), out, devices)
         if failure is not None:
             raise failure
