@@ -138,9 +138,9 @@ class Split:
         entries = [dataset.entry(name) for name in self.train]
         units, _ = patient_units(entries, dataset.dims)
         part_of = _draw(units, {"train": 1 - share, "val": share}, f"{self.seed} val")
-        named = {p: tuple(n for n in self.train if part_of[n] == p) for p in ("train", "val")}
+        train, val = (tuple(n for n in self.train if part_of[n] == p) for p in ("train", "val"))
         note = "the split has no validation part: it is drawn from train"
-        return replace(self, **named, notes=(*self.notes, note))
+        return replace(self, train=train, val=val, notes=(*self.notes, note))
 
 
 def find_split(dataset: Dataset, name: str | Path) -> Split:
@@ -212,9 +212,11 @@ def make_split(
         part_of = _fold(units, seed, fractions, fold)
     else:
         part_of = _draw(units, dict(zip(PARTS, fractions, strict=True)), f"{seed}")
-    named = {part: tuple(sorted(n for n, p in part_of.items() if p == part)) for part in PARTS}
+    train, val, test = (tuple(sorted(n for n, p in part_of.items() if p == part)) for part in PARTS)
     return Split(
-        **named,
+        train=train,
+        val=val,
+        test=test,
         method="declared" if declared else "drawn",
         seed=seed,
         fold=fold,
