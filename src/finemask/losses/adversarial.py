@@ -20,6 +20,7 @@ def gan_value(real: Float[Tensor, "..."], fake: Float[Tensor, "..."]) -> Float[T
         fake: Logits of D for what the network made.
 
     Example:
+        >>> import torch
         >>> gan_value(torch.zeros(1, 1), torch.zeros(1, 1))
         tensor(-1.3863)
     """
@@ -30,6 +31,7 @@ def critic_loss(real: Float[Tensor, "..."], fake: Float[Tensor, "..."]) -> Float
     """Half of the negative ``gan_value``: halved, the critic learns no faster than the network.
 
     Example:
+        >>> import torch
         >>> critic_loss(torch.zeros(1, 1), torch.zeros(1, 1))
         tensor(0.6931)
     """
@@ -43,6 +45,7 @@ def generator_loss(fake: Float[Tensor, "..."]) -> Float[Tensor, ""]:
     that it sees a fake. This has its minimum at the same place and is steep there.
 
     Example:
+        >>> import torch
         >>> generator_loss(torch.zeros(1, 1))
         tensor(0.6931)
     """
