@@ -178,13 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--part", choices=("all", "losses", "steps"), default="all")
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"{machine(arguments.threads)}\n")
     rounds, small = (1, 8) if arguments.quick else (arguments.rounds, 1)
-    compare_losses(rounds, HEIGHT // small, WIDTH // small)
-    compare_steps(rounds, list(STEPS)[:1] if arguments.quick else list(STEPS))
+    if arguments.part != "steps":
+        compare_losses(rounds, HEIGHT // small, WIDTH // small)
+    if arguments.part != "losses":
+        compare_steps(rounds, list(STEPS)[:1] if arguments.quick else list(STEPS))
 
 
 if __name__ == "__main__":

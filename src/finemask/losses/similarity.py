@@ -85,9 +85,9 @@ class _Dissimilarity(torch.autograd.Function):
         s = a1 * a2 * inverse
         if ctx.needs_input_grad[0]:
             by_mean = 2 * ((mean_y * a2 - ey * a1) * inverse + s * (ex / b2 - mean_x / b1))
-            by_square, by_product = -s / b2, 2 * a1 * inverse
-            gradient = spread_out(by_mean, sides) + 2 * x * spread_out(by_square, sides)
-            gradient += y * spread_out(by_product, sides)
+            gradient = spread_out(by_mean, sides)
+            gradient.addcmul_(x, spread_out(s / b2, sides), value=-2)
+            gradient.addcmul_(y, spread_out(a1 * inverse, sides), value=2)
             ctx.save_for_backward(gradient.mul_(-1 / s.numel()))
         return 1 - s.mean()
 
@@ -141,9 +141,7 @@ def _filtered(x: Tensor, axis: int, side: int) -> Tensor:
 
 def _band(side: int, like: Tensor) -> Float[Tensor, " w m"]:
     """Columns of Gaussian weights, each a voxel below the one before."""
-    offsets = torch.arange(side, dtype=like.dtype, device=like.device) - side // 2
-    gauss = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
-    band = like.new_zeros(BLOCK + side - 1, BLOCK)
-    for k, weight in enumerate(gauss / gauss.sum()):
-        band.diagonal(-k).fill_(weight)
-    return band
+    rows, columns = (torch.arange(n, device=like.device) for n in (BLOCK + side - 1, BLOCK))
+    apart = rows[:, None] - columns - side // 2
+    gauss = torch.exp(-0.5 * (apart.to(like.dtype) / SIGMA) ** 2) * (apart.abs() <= side // 2)
+    return gauss / gauss.sum(0)

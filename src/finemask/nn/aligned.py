@@ -56,6 +56,7 @@ def align(x: Float[Tensor, " b c *s"], size: Sequence[int]) -> Float[Tensor, " b
     """Interpolate to another grid so that the centres of the corner voxels coincide.
 
     Example:
+        >>> import torch
         >>> align(torch.tensor([[[[0.0, 3.0]]]]), (1, 4)).flatten()
         tensor([0., 1., 2., 3.])
     """
