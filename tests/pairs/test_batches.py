@@ -350,3 +350,31 @@ def test_empty_and_full_masks_make_samples(shape: tuple[int, ...]) -> None:
             sample = dataset[number]
             assert not sample.image_lr.any()
             assert set(np.unique(sample.target)) <= {0, value}
+
+
+def test_a_shift_moves_image_and_labels_alike_within_the_plane() -> None:
+    truth = np.zeros((8, 40, 40), np.uint8)
+    truth[:, 16:24, 16:24] = 1
+    geometry = Geometry.regular((8, 40, 40), (5.0, 1.0, 1.0))
+    case = Case("a", truth[None].astype(np.float32), geometry, truth=truth)
+    settings = PairSettings(
+        whole=True,
+        shift=0.2,
+        flip=False,
+        rotation_deg=0.0,
+        zoom=0.0,
+        intensity=0.0,
+        warp_probability=1.0,
+        lesion_fraction=0.0,
+    )
+    dataset = PairDataset([case], (1, 2, 2), settings, 1, seed=0)
+    assert dataset.crop == (8, 40, 40)
+    corners = []
+    for sample in (dataset[n] for n in range(12)):
+        np.testing.assert_array_equal(sample.image_hr, sample.target)
+        corners.append([int(places.min()) for places in np.nonzero(sample.target[0])])
+    assert {corner[0] for corner in corners} == {0}  # never through the slices
+    for axis in (1, 2):
+        moved = {corner[axis] - 16 for corner in corners}
+        assert len(moved) > 4
+        assert max(map(abs, moved)) <= 8
