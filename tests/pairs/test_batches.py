@@ -391,3 +391,31 @@ def test_images_alone_give_samples_without_maps() -> None:
     assert batch.target.shape == (2, 0, 32, 32)
     assert batch.image_hr.shape == (2, 1, 32, 32)
     assert resized(batch, 0.5, (2, 2)).target.shape == (2, 0, 16, 16)
+
+
+def test_a_shift_moves_image_and_labels_alike_within_the_plane() -> None:
+    truth = np.zeros((8, 40, 40), np.uint8)
+    truth[:, 16:24, 16:24] = 1
+    geometry = Geometry.regular((8, 40, 40), (5.0, 1.0, 1.0))
+    case = Case("a", truth[None].astype(np.float32), geometry, truth=truth)
+    settings = PairSettings(
+        whole=True,
+        shift=0.2,
+        flip=False,
+        rotation_deg=0.0,
+        zoom=0.0,
+        intensity=0.0,
+        warp_probability=1.0,
+        lesion_fraction=0.0,
+    )
+    dataset = PairDataset([case], (1, 2, 2), settings, 1, seed=0)
+    assert dataset.crop == (8, 40, 40)
+    corners = []
+    for sample in (dataset[n] for n in range(12)):
+        np.testing.assert_array_equal(sample.image_hr, sample.target)
+        corners.append([int(places.min()) for places in np.nonzero(sample.target[0])])
+    assert {corner[0] for corner in corners} == {0}  # never through the slices
+    for axis in (1, 2):
+        moved = {corner[axis] - 16 for corner in corners}
+        assert len(moved) > 4
+        assert max(map(abs, moved)) <= 8

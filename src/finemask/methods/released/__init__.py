@@ -17,6 +17,7 @@ from finemask.methods.base import Method
 from finemask.methods.released.base import Released
 from finemask.methods.released.ds2f import DS2F
 from finemask.methods.released.m2snet import M2SNET, MSNET
+from finemask.methods.released.pfseg import PFSEG, PFSEG_2021
 from finemask.methods.released.pranet import PRANET
 from finemask.methods.released.sasrnet import SASRNET
 from finemask.nn.weights import read_weights
@@ -27,6 +28,8 @@ RELEASED: dict[str, Released] = {
     "pranet": PRANET,
     "msnet": MSNET,
     "m2snet": M2SNET,
+    "pfseg": PFSEG,
+    "pfseg_2021": PFSEG_2021,
     "ds2f": DS2F,
 }
 
@@ -53,8 +56,9 @@ def find_released(name: str) -> Released:
 
 def released_recipe(name: str) -> Recipe:
     """The recipe whose network is the released one."""
-    sections = find_released(name).sections
-    recipe = default_recipe(name, Task(**sections["task"]))
+    released = find_released(name)
+    sections = released.sections
+    recipe = default_recipe(released.method or name, Task(**sections["task"]))
     values = recipe.to_dict()
     for section, changes in sections.items():
         values[section] = {**values[section], **changes}

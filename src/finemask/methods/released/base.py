@@ -21,6 +21,7 @@ class Released:
         unused: Prefixes of released weights that play no part.
         window_lr: LR sides of the windows that it learned from.
         adapt: Changes released weights that are kept in another form here.
+        method: Of the package, where it is known by another name than this network.
     """
 
     source: str
@@ -29,3 +30,4 @@ class Released:
     unused: tuple[str, ...]
     window_lr: tuple[int, ...]
     adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
+    method: str = ""
