@@ -34,7 +34,7 @@ class GraphNetwork(Network):
     def __init__(self, spec: Spec) -> None:
         task = spec.task
         super().__init__(task.scale, task.foreground, spec.stride, spec.window)
-        self.memory = spec.memory
+        self.memory, self.held = spec.memory, 0
 
     @abstractmethod
     def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
@@ -47,6 +47,7 @@ class GraphNetwork(Network):
     def forward(
         self, tile: Float[ndarray, " c *t"], guidance: Float[ndarray, " g *p"] | None = None
     ) -> Float[ndarray, " f *hr"]:
+        self.held = max(self.held, self.activation_bytes((1, *tile.shape))[0])
         arrays = [tile] if guidance is None else [tile, guidance]
         batch = [np.ascontiguousarray(array, np.float32)[None] for array in arrays]
         return foreground_probs(self.logits(*batch)[0])
@@ -57,6 +58,10 @@ class GraphNetwork(Network):
         return math.ceil(memory.bytes_per_voxel * voxels), math.ceil(
             memory.largest_per_voxel * voxels
         )
+
+    def available_bytes(self) -> int:
+        # What the library keeps of the largest tile so far is used again for the next.
+        return super().available_bytes() + self.held
 
 
 class OnnxNetwork(GraphNetwork):

@@ -34,6 +34,7 @@ from finemask.inference.network import (
     super_resolved,
     to_labels,
 )
+from finemask.inference.plan import plan_from_header
 from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
 from finemask.inference.wanted import DICOM_SEG, Wanted, check_options
 from finemask.io import write_image, write_labels, write_probs, write_segmentation
@@ -172,6 +173,12 @@ def load_model(folder: str | Path) -> Model:
 
 def _write_case(run: Model, source: Source, out: Path, wanted: Wanted, machine: Machine) -> None:
     """Predict one case and write its files; the mask comes last, so it stands for all."""
+    header, network = source.header(), run.network(machine)
+    if header is not None and header.geometry.ndim == run.recipe.task.dims:
+        bound = machine.max_memory_bytes
+        plan_from_header(
+            run, network, header, mode=wanted.mode, probs=wanted.probs, max_memory_bytes=bound
+        )
     case = source.read()
     lr_case = source.read_lr() if wanted.mode == "matched" else None
     view = view_case(run.recipe, case, mode=wanted.mode, grid=wanted.grid, lr_case=lr_case)
