@@ -22,7 +22,7 @@ from finemask.training.checkpoint import save_checkpoint
 TINY = {"width": 4, "depth": 3}
 
 
-def make_run(folder: Path, name: str = "unet", window: tuple[int, ...] = (), **task: Any) -> Path:
+def make_run(folder: Path, name: str = "unet", **task: Any) -> Path:
     """A run as training leaves it, but for the training.
 
     A fresh head says 0.1 everywhere, give or take. That is the threshold, or is undone for
@@ -37,7 +37,7 @@ def make_run(folder: Path, name: str = "unet", window: tuple[int, ...] = (), **t
         "score": None,
         "metric": "dice",
         "threshold": 0.1,
-        "window_lr": list(window),
+        "window_lr": [8] * recipe.task.dims,
         "lr_spacing_mm": [],
         "versions": {"torch": torch.__version__},
         "data_fingerprint": "ab" * 32,
