@@ -32,12 +32,13 @@ class GraphNetwork(Network):
     """
 
     def __init__(self, spec: Spec) -> None:
-        task = spec.task
-        super().__init__(task.scale, task.foreground, spec.stride, spec.window)
+        super().__init__(
+            spec.network_scale, spec.task.foreground, spec.stride, spec.window, spec.patches
+        )
         self.memory, self.held = spec.memory, 0
 
     @abstractmethod
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         """The graph's output.
 
         Args:
@@ -87,7 +88,7 @@ class OnnxNetwork(GraphNetwork):
             raise _unreadable(folder, "ONNX Runtime", error) from error
         self.names = [entry.name for entry in self.session.get_inputs()]
 
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         out: Float[ndarray, " b l *hr"]
         (out,) = self.session.run(None, dict(zip(self.names, inputs, strict=True)))
         return out
@@ -117,7 +118,7 @@ class OpenVINONetwork(GraphNetwork):
             raise _unreadable(folder, "OpenVINO", error) from error
         self.request = compiled.create_infer_request()
 
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         out: Float[ndarray, " b l *hr"] = self.request.infer(list(inputs), share_inputs=True)[0]
         return out
 

@@ -10,6 +10,7 @@ from finemask.inference.model import Model, Network
 from finemask.inference.tiles import TilePlan
 from finemask.inference.view import Mode
 from finemask.io import Header
+from finemask.pairs.guidance import guidance_size
 from finemask.preparation import for_lr, prepared_shape
 
 
@@ -45,15 +46,18 @@ def plan_from_header(
     lr: Sequence[int] = prepared
     if mode == "matched":
         lr = [-(-side // factor) for side, factor in zip(prepared, task.scale, strict=True)]
-    hr_voxels = math.prod(lr) * math.prod(task.scale)
-    channels = max(header.channels, task.channels)
-    shown = math.prod(lr) + (math.prod(prepared) if mode == "matched" else 0)
+    hr = [side * factor for side, factor in zip(lr, task.scale, strict=True)]
+    hr_voxels, channels = math.prod(hr), max(header.channels, task.channels)
+    on_hr = model.reads_hr or model.guide is not None
+    shown = math.prod(lr) + (hr_voxels if on_hr or mode == "matched" else 0)
     image_bytes = 4 * channels * (math.prod(header.shape) + shown)
     result_bytes = 2 * hr_voxels * (4 * task.foreground if probs else 1)
+    cut = guidance_size(model.guide, hr, model.window_lr, task.scale)
     return fit_tiles(
         network,
-        lr,
+        hr if model.reads_hr else lr,
         channels=task.channels,
         result_bytes=result_bytes + (0 if max_memory_bytes else image_bytes),
+        extra=[] if cut is None else [(1, task.channels, *cut)],
         max_memory_bytes=max_memory_bytes,
     )
