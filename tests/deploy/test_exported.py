@@ -87,7 +87,7 @@ def test_guidance_and_the_grid_that_is_read_are_those_of_the_run(
     make_run: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
     """PFSeg is shown a window of the HR image, V-Net patches of it."""
-    run = make_run(tmp_path / "run", name, window=32, dims=3, scale=(2,))
+    run = make_run(tmp_path / "run", name, window=16, dims=3, scale=(2,))
     exported = export(run, tmp_path / "exported")
     guide = {"cut": "crop", "mode": "selective", "parts": 4} if name == "pfseg" else {}
     assert exported.spec.guide == guide
