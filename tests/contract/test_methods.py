@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finemask.deploy.graph import write_graph
+from finemask.deploy.graph import example_inputs, write_graph
 from finemask.methods import METHODS, Method, Segmenter, create, default_recipe
 from finemask.nn.blocks import ConvBlock
 from finemask.pairs.batches import Batch, guided
@@ -342,23 +342,19 @@ def test_what_ships_can_be_written_as_a_graph_of_any_size(setup: Setup, tmp_path
     method = build(setup).eval()
     shipped = method.deploy().eval()
 
-    def inputs(samples: int, multiples: tuple[int, ...]) -> list[Tensor]:
-        base = max(8, shipped.stride)
-        sides = [base * k for k in multiples[: setup.dims]]
-        shapes = [sides]
-        if method.guide is not None:
-            fine = [n * s for n, s in zip(sides, method.task.scale, strict=True)]
-            shapes.append(list(method.guide.size(fine)))
-        return [torch.randn(samples, setup.channels, *shape) for shape in shapes]
-
     # Sizes are tensors while a network is traced, which the checks of annotations refuse.
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
-        write_graph(shipped, inputs(2, (2, 3, 4)), tmp_path, "onnx")
+        examples = example_inputs(shipped, method.guide)
+        write_graph(shipped, examples, tmp_path, "onnx")
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
     session = runtime.InferenceSession(tmp_path / "model.onnx")
-    given = inputs(1, (4, 2, 3))
+    given = [torch.cat([x, x], 2)[:1] for x in examples]
+    if method.guide is not None:
+        given[1] = torch.randn(
+            1, setup.channels, *method.guide.size([2 * n for n in given[0].shape[2:]])
+        )
     names = [entry.name for entry in session.get_inputs()]
     assert names == ["image", "guidance"][: len(given)]
     (found,) = session.run(None, {n: t.numpy() for n, t in zip(names, given, strict=True)})

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from finemask import __version__
 from finemask.case import Case
 from finemask.datasets import Split, load_dataset
 from finemask.datasets.phantoms import make_phantom
 from finemask.deploy.exported import Exported, load_exported
-from finemask.deploy.graph import input_axes, output_axes, write_graph
+from finemask.deploy.graph import example_inputs, input_axes, output_axes, write_graph
 from finemask.deploy.quantise import quantise
 from finemask.deploy.runtimes import PACKAGES, installed
 from finemask.deploy.spec import (
@@ -109,7 +108,7 @@ def export(
         steps = (progress or silent)(range(2 + len(machines)), f"exporting to {to}", None)
         counter = iter(steps)
         next(counter)
-        names = write_graph(run.segmenter, _traced(run), folder, to)
+        names = write_graph(run.segmenter, example_inputs(run.segmenter, run.guide), folder, to)
         if int8:
             next(counter)
             quantise(folder, run, _calibration_cases(run, data))
@@ -205,24 +204,9 @@ def _made_up_cases(run: Run) -> tuple[list[Case], str]:
     return cases, "a phantom and noise"
 
 
-def _traced(run: Run) -> tuple[torch.Tensor, ...]:
-    """Inputs for tracing: a batch of two, with sides that differ."""
-    task, base = run.recipe.task, max(8, run.segmenter.stride)
-    sides = [base * (2 + k) for k in range(task.dims)]
-    image = torch.randn(2, task.channels, *sides, generator=_seeded())
-    if run.guide is None:
-        return (image,)
-    fine = [side * factor for side, factor in zip(sides, task.scale, strict=True)]
-    return image, torch.randn(2, task.channels, *run.guide.size(fine), generator=_seeded())
-
-
-def _seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
 def _memory(run: Run) -> Memory:
     """Counted at the traced size; a convolutional network grows with its voxels."""
-    inputs = _traced(run)
+    inputs = example_inputs(run.segmenter, run.guide)
     shapes = [(1, *tensor.shape[1:]) for tensor in inputs]
     voxels = int(np.prod(shapes[0][2:]))
     peak, largest = activation_bytes(segmenting(run.segmenter, Machine()).module, *shapes)
