@@ -73,6 +73,20 @@ def prepare(case: Case, settings: PrepareSettings = PrepareSettings()) -> Case: 
     return replace(case, image=normalised(image, offset, gain))
 
 
+def prepared_shape(geometry: Geometry, settings: PrepareSettings) -> tuple[int, ...]:
+    """Sides of an image once it is prepared, told from its grid alone.
+
+    Example:
+        >>> prepared_shape(Geometry.regular((4, 6)), PrepareSettings())
+        (4, 6)
+    """
+    if settings.orient:
+        geometry = geometry.permuted(geometry.axes_to_canonical()[0])
+    if settings.spacing_mm and geometry.unit == "mm":
+        geometry = _respaced(geometry, settings.spacing_mm)
+    return geometry.shape
+
+
 def for_lr(settings: PrepareSettings, scale: Sequence[int]) -> PrepareSettings:
     """Settings that prepare an LR image as ``settings`` prepare its HR image.
 
@@ -208,16 +222,13 @@ def _per_axis(values: Sequence[float], ndim: int) -> tuple[float, ...]:
 def _resampled(case: Case, spacing_mm: Sequence[float]) -> Case:
     """The case at another spacing over the same extent (so to a fraction of a voxel)."""
     source = case.geometry
-    spacing = _per_axis(spacing_mm, source.ndim)
     if source.unit != "mm":
         raise DataError(
             subject(case),
             f"case {case.name} has no physical voxel size, but prepare.spacing_mm is set",
             "give the spacing with the data, or leave prepare.spacing_mm empty",
         )
-    target = source.resized(
-        [max(1, round(e / d)) for e, d in zip(source.extent, spacing, strict=True)]
-    )
+    target = _respaced(source, spacing_mm)
     if target.shape == source.shape:
         return case
 
@@ -231,6 +242,14 @@ def _resampled(case: Case, spacing_mm: Sequence[float]) -> Case:
         if readers is None
         else np.stack([_resampled_labels(reader, source, target) for reader in readers]),
         geometry=target,
+    )
+
+
+def _respaced(source: Geometry, spacing_mm: Sequence[float]) -> Geometry:
+    """The grid nearest to a spacing over the same extent."""
+    spacing = _per_axis(spacing_mm, source.ndim)
+    return source.resized(
+        [max(1, round(e / d)) for e, d in zip(source.extent, spacing, strict=True)]
     )
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from numpy import ndarray
 
 from finemask import __version__
 from finemask.errors import DataError, UsageError
@@ -18,7 +16,7 @@ from finemask.inference.probe import fastest
 from finemask.io.files import sha256, write_text
 from finemask.methods import Method, Segmenter, create
 from finemask.methods.released import find_released, load_released, released_recipe
-from finemask.pairs.guidance import cut_guidance
+from finemask.pairs.guidance import Guide
 from finemask.recipe import Recipe
 from finemask.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
@@ -61,12 +59,12 @@ class Run(Model):
         return self.method.makes_image()
 
     @property
-    def guided(self) -> bool:
-        return self.method.guide is not None
+    def guide(self) -> Guide | None:
+        return self.method.guide
 
-    def guidance(self, image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " g *p"] | None:
-        window, scale = self.segmenter.window, self.recipe.task.scale
-        return cut_guidance(self.method.guide, image_hr, window, scale)
+    @property
+    def window_lr(self) -> tuple[int, ...]:
+        return tuple(self.meta["window_lr"])
 
     @property
     def reads_hr(self) -> bool:

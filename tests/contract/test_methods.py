@@ -6,11 +6,15 @@ import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from finemask.deploy.graph import example_inputs, write_graph
 from finemask.methods import METHODS, Method, Segmenter, create, default_recipe
 from finemask.nn.blocks import ConvBlock
 from finemask.pairs.batches import Batch, guided
@@ -321,3 +325,39 @@ def test_thirty_steps_learn_one_image_by_heart(name: str, dims: int, classes: in
     both, sizes = (found & truth).flatten(2).sum(2), (found.long() + truth).flatten(2).sum(2)
     assert course[-1] < course[0] / 2
     assert float((2 * both / sizes).min()) > 0.8
+
+
+SHIPPED = [
+    Setup(name, dims)
+    for name, method in METHODS.items()
+    if method.needs_masks
+    for dims in method.dims
+]
+
+
+@pytest.mark.parametrize("setup", SHIPPED, ids=str)
+def test_what_ships_can_be_written_as_a_graph_of_any_size(setup: Setup, tmp_path: Path) -> None:
+    """Traced at one size, run by another library at another, in a batch of another number."""
+    runtime = pytest.importorskip("onnxruntime")
+    method = build(setup).eval()
+    shipped = method.deploy().eval()
+
+    # Sizes are tensors while a network is traced, which the checks of annotations refuse.
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        examples = example_inputs(shipped, method.guide)
+        write_graph(shipped, examples, tmp_path, "onnx")
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    given = [torch.cat([x, x], 2)[:1] for x in examples]
+    if method.guide is not None:
+        given[1] = torch.randn(
+            1, setup.channels, *method.guide.size([2 * n for n in given[0].shape[2:]])
+        )
+    names = [entry.name for entry in session.get_inputs()]
+    assert names == ["image", "guidance"][: len(given)]
+    (found,) = session.run(None, {n: t.numpy() for n, t in zip(names, given, strict=True)})
+    with torch.inference_mode():
+        expected = shipped(*given).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-4 * max(1.0, float(expected.std())))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from finemask.datasets import Split, make_phantoms
+from finemask.deploy import export as exporting
 from finemask.deploy import graph
 from finemask.deploy.export import export
 from finemask.io.files import write_text
@@ -22,7 +23,7 @@ from finemask.training.checkpoint import save_checkpoint
 TINY = {"width": 4, "depth": 3}
 
 
-def make_run(folder: Path, name: str = "unet", window: tuple[int, ...] = (), **task: Any) -> Path:
+def _make_run(folder: Path, name: str = "unet", window: int = 8, **task: Any) -> Path:
     """A run as training leaves it, but for the training.
 
     A fresh head says 0.1 everywhere, give or take. That is the threshold, or is undone for
@@ -30,14 +31,15 @@ def make_run(folder: Path, name: str = "unet", window: tuple[int, ...] = (), **t
     """
     torch.manual_seed(0)
     recipe = default_recipe(name, Task(**task))
-    recipe = replace(recipe, config={**recipe.config, **TINY})
+    config = {key: TINY.get(key, value) for key, value in recipe.config.items()}
+    recipe = replace(recipe, config=config)
     meta = {
         "method": name,
         "step": 7,
         "score": None,
         "metric": "dice",
         "threshold": 0.1,
-        "window_lr": list(window),
+        "window_lr": [window] * recipe.task.dims,
         "lr_spacing_mm": [],
         "versions": {"torch": torch.__version__},
         "data_fingerprint": "ab" * 32,
@@ -67,6 +69,21 @@ def traced_sizes_are_tensors() -> Iterator[None]:
     graph._trace = trace
 
 
+@pytest.fixture(autouse=True, scope="session")
+def small_phantoms() -> Iterator[None]:
+    """Networks this small are compared on images as small."""
+    sides = dict(exporting.PHANTOM_SIDE)
+    exporting.PHANTOM_SIDE.update({2: 64, 3: 32})
+    yield
+    exporting.PHANTOM_SIDE.update(sides)
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    """Makes a run of any method."""
+    return _make_run
+
+
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """A run for pictures or for volumes, made once."""
@@ -76,7 +93,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
         if dims not in made:
             folder = tmp_path_factory.mktemp(f"run{dims}") / "run"
             classes = 2 if dims == 2 else 3
-            made[dims] = make_run(folder, dims=dims, classes=classes, scale=(2,))
+            made[dims] = _make_run(folder, dims=dims, classes=classes, scale=(2,))
         return made[dims]
 
     return run

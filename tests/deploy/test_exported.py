@@ -16,6 +16,7 @@ import pytest
 from jaxtyping import Float
 from numpy import ndarray
 
+from finemask.deploy.export import export
 from finemask.deploy.exported import load_exported
 from finemask.errors import DataError, UsageError
 from finemask.geometry import Geometry
@@ -79,6 +80,36 @@ def test_masks_probabilities_and_grids_are_those_of_the_run(
                 assert 0 < np.count_nonzero(a) < a.size
                 assert np.mean(a == b) > 0.999
             assert on_a == on_b
+
+
+@pytest.mark.parametrize("name", ["pfseg", "vnet"])
+def test_guidance_and_the_grid_that_is_read_are_those_of_the_run(
+    make_run: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """PFSeg is shown a window of the HR image, V-Net patches of it."""
+    run = make_run(tmp_path / "run", name, window=16, dims=3, scale=(2,))
+    exported = export(run, tmp_path / "exported")
+    guide = {"cut": "crop", "mode": "selective", "parts": 4} if name == "pfseg" else {}
+    assert exported.spec.guide == guide
+    assert (exported.spec.reads, exported.spec.patches) == (("lr", "hr")[not guide], not guide)
+    source = images(tmp_path / "in", 3)
+    ours, theirs = (tmp_path / which for which in ("ours", "theirs"))
+    for model, out in ((run, ours), (exported, theirs)):
+        assert predict(model, source, out, probs=True, grid="source").failures == ()
+    (a, _), (b, _) = (read_probs(out / "ct_probs.nii.gz") for out in (ours, theirs))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+    assert a.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("guide", "said"),
+    [({"cut": "os.system"}, "guide: is 'os.system'"), ({"cut": "crop", "x": 1}, "unknown key x")],
+)
+def test_a_guide_that_is_not_known_is_told(
+    exported_of: Callable[..., Path], tmp_path: Path, guide: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        load_exported(damaged(exported_of(2, "onnx"), tmp_path / "x", guide=guide))
 
 
 def test_slabs_and_resume_work_alike(

@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from finemask import __version__
 from finemask.case import Case
 from finemask.datasets import Split, load_dataset
 from finemask.datasets.phantoms import make_phantom
 from finemask.deploy.exported import Exported, load_exported
-from finemask.deploy.graph import input_axes, output_axes, write_graph
+from finemask.deploy.graph import example_inputs, input_axes, output_axes, write_graph
 from finemask.deploy.quantise import quantise
 from finemask.deploy.runtimes import PACKAGES, installed
 from finemask.deploy.spec import (
@@ -30,6 +29,7 @@ from finemask.deploy.spec import (
     Numbers,
     Spec,
     Training,
+    describe_guide,
     write_spec,
 )  # fmt: skip
 from finemask.deploy.verify import compare, refuse_if_unlike
@@ -41,7 +41,6 @@ from finemask.inference.torch_backend import segmenting, weights_sha256
 from finemask.io.files import sha256
 from finemask.io.outputs import check_writable
 from finemask.progress import Track, silent
-from finemask.recipe import Task
 from finemask.runs import Run, load_run
 
 CHECKED_CASES = 4
@@ -99,14 +98,17 @@ def export(
             "fits an ONNX graph to images of yours" + ("" if data else ", and there are none"),
             "give --data and --to onnx (OpenVINO runs that too)",
         )
+    if not run.makes_masks:
+        what = f"is a run of {run.recipe.method}, which makes no masks"
+        raise UsageError(run.path, what, "give a run of another method")
     machines = _machines(to)
-    cases, images = _validation_cases(run, data) if data else _made_up_cases(run.recipe.task)
+    cases, images = _validation_cases(run, data) if data else _made_up_cases(run)
     out = Path(out)
     with _claimed(out, overwrite) as folder:
         steps = (progress or silent)(range(2 + len(machines)), f"exporting to {to}", None)
         counter = iter(steps)
         next(counter)
-        names = write_graph(run.segmenter, _traced(run), folder, to)
+        names = write_graph(run.segmenter, example_inputs(run.segmenter, run.guide), folder, to)
         if int8:
             next(counter)
             quantise(folder, run, _calibration_cases(run, data))
@@ -187,39 +189,24 @@ def _cases_of(run: Run, data: str | Path, part: str, most: int) -> list[Case]:
     return [dataset.read(dataset.entry(name)) for name in names[:most]]
 
 
-def _made_up_cases(task: Task) -> tuple[list[Case], str]:
+def _made_up_cases(run: Run) -> tuple[list[Case], str]:
     """A phantom, and noise of another size, in as many channels as the task has."""
-    kind, side = ("ultrasound", PHANTOM_SIDE[2]) if task.dims == 2 else ("nodules", PHANTOM_SIDE[3])
-    phantom = make_phantom(kind, 0, size=side).case
-    sides = [side - 4 * k * max(task.scale) for k in range(task.dims)]
-    noise = np.random.default_rng(0).integers(0, 255, (task.channels, *sides)).astype(np.float32)
-    image = np.repeat(phantom.image[:1], task.channels, axis=0).astype(np.float32)
-    geometry = Geometry.regular(noise.shape[1:], spacing=phantom.geometry.spacing)
-    cases = [
-        replace(phantom, image=image, truth=None, soft=None, readers=None),
-        Case("noise", noise, replace(geometry, unit=phantom.geometry.unit)),
-    ]
+    task, dims = run.recipe.task, run.recipe.task.dims
+    phantom = make_phantom("ultrasound" if dims == 2 else "nodules", 0, size=PHANTOM_SIDE[dims])
+    sides = [PHANTOM_SIDE[dims] - 4 * k * max(task.scale) for k in range(dims)]
+    noise = np.random.default_rng(0).integers(0, 255, (task.channels, *sides))
+    spacing = run.recipe.prepare.spacing_mm or (1.0,)
+    bright = np.repeat(phantom.case.image[:1], task.channels, axis=0)
+    cases = []
+    for name, image in (("phantom", bright), ("noise", noise)):
+        grid = Geometry.regular(image.shape[1:], spacing=spacing * (dims // len(spacing)))
+        cases.append(Case(name, image.astype(np.float32), replace(grid, unit="mm")))
     return cases, "a phantom and noise"
-
-
-def _traced(run: Run) -> tuple[torch.Tensor, ...]:
-    """Inputs for tracing: a batch of two, with sides that differ."""
-    task, base = run.recipe.task, max(8, run.segmenter.stride)
-    sides = [base * (2 + k) for k in range(task.dims)]
-    image = torch.from_numpy(
-        np.random.default_rng(0).normal(size=(2, task.channels, *sides)).astype(np.float32)
-    )
-    if not run.guided:
-        return (image,)
-    fine = [side * factor for side, factor in zip(sides, task.scale, strict=True)]
-    cut = run.guidance(np.random.default_rng(1).random((task.channels, *fine), np.float32))
-    assert cut is not None
-    return image, torch.from_numpy(np.stack([cut, cut]).astype(np.float32))
 
 
 def _memory(run: Run) -> Memory:
     """Counted at the traced size; a convolutional network grows with its voxels."""
-    inputs = _traced(run)
+    inputs = example_inputs(run.segmenter, run.guide)
     shapes = [(1, *tensor.shape[1:]) for tensor in inputs]
     voxels = int(np.prod(shapes[0][2:]))
     peak, largest = activation_bytes(segmenting(run.segmenter, Machine()).module, *shapes)
@@ -241,14 +228,16 @@ def _describe(
         task=task,
         prepare=run.recipe.prepare,
         pairs=run.recipe.pairs,
-        inputs=input_axes(task.dims, run.guided),
+        inputs=input_axes(task.dims, run.guide is not None),
         output=output_axes(task.dims),
         probabilities="sigmoid" if task.foreground == 1 else "softmax without the first class",
         grid=GRID_RULE,
         stride=shipped.stride,
         window=shipped.window,
+        patches=shipped.patches,
+        reads="hr" if run.reads_hr else "lr",
         threshold=run.threshold,
-        guide={},
+        guide=describe_guide(run.guide),
         memory=_memory(run),
         training=Training(
             step=int(meta["step"]),

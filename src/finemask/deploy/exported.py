@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from finemask.deploy.runtimes import PACKAGES, GraphNetwork, installed, open_network
-from finemask.deploy.spec import FILE, GRAPH, Spec, read_spec
+from finemask.deploy.spec import FILE, GRAPH, Spec, make_guide, read_spec
 from finemask.errors import UsageError
 from finemask.inference.model import Machine, Model
 from finemask.inference.probe import fastest
+from finemask.pairs.guidance import Guide
 from finemask.recipe import Recipe
 
 HOLDS = 0.002
@@ -39,6 +40,19 @@ class Exported(Model):
 
     def __repr__(self) -> str:
         return f"<Exported {self.path}: {self.spec.method}, {self.spec.kind} {self.spec.numbers}>"
+
+    @property
+    def guide(self) -> Guide | None:
+        return make_guide(self.spec.guide)
+
+    @property
+    def window_lr(self) -> tuple[int, ...]:
+        grids = zip(self.spec.window, self.spec.task.scale, self.spec.network_scale, strict=False)
+        return tuple(side * own // factor for side, factor, own in grids)
+
+    @property
+    def reads_hr(self) -> bool:
+        return self.spec.reads == "hr"
 
     def find_device(self, name: str) -> str:
         if name not in ("auto", "cpu"):

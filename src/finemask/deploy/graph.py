@@ -16,6 +16,7 @@ from finemask.deploy.runtimes import installed
 from finemask.deploy.spec import GRAPH, Kind
 from finemask.errors import DataError, UsageError
 from finemask.methods.base import Segmenter
+from finemask.pairs.guidance import Guide
 
 OPSET = 18
 AXES = {2: ("row", "column"), 3: ("slice", "row", "column")}
@@ -45,6 +46,26 @@ def output_axes(dims: int) -> tuple[str, ...]:
     return ("batch", "map", *(f"mask_{axis}" for axis in AXES[dims]))
 
 
+def example_inputs(segmenter: Segmenter, guide: Guide | None) -> tuple[Tensor, ...]:
+    """What a network is traced with: noise, a batch of two, no two sides alike.
+
+    Guidance is a cell larger than it would be. A network that fits it to the features of the
+    image would else be written without that step, as there was nothing to fit.
+
+    Args:
+        segmenter: The network.
+        guide: Of its method.
+    """
+    task, base = segmenter.task, max(8, segmenter.stride)
+    sides = [base * (2 + k) for k in range(task.dims)]
+    generator = torch.Generator().manual_seed(0)
+    shapes: list[Sequence[int]] = [sides]
+    if guide is not None:
+        fine = [side * factor for side, factor in zip(sides, task.scale, strict=True)]
+        shapes.append([side + base for side in guide.size(fine)])
+    return tuple(torch.randn(2, task.channels, *shape, generator=generator) for shape in shapes)
+
+
 def write_graph(
     segmenter: Segmenter, inputs: Sequence[Tensor], folder: Path, kind: Kind
 ) -> list[str]:
@@ -52,8 +73,7 @@ def write_graph(
 
     Args:
         segmenter: In evaluation mode, on the CPU.
-        inputs: An image, and guidance where the network takes it, as it is traced with: a
-            batch of two, and no two sides alike, so that no size is taken for fixed.
+        inputs: What it is traced with, see `example_inputs`.
         folder: Takes the files.
         kind: ``onnx`` or ``openvino``.
 

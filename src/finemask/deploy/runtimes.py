@@ -32,12 +32,13 @@ class GraphNetwork(Network):
     """
 
     def __init__(self, spec: Spec) -> None:
-        task = spec.task
-        super().__init__(task.scale, task.foreground, spec.stride, spec.window)
-        self.memory = spec.memory
+        super().__init__(
+            spec.network_scale, spec.task.foreground, spec.stride, spec.window, spec.patches
+        )
+        self.memory, self.held = spec.memory, 0
 
     @abstractmethod
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         """The graph's output.
 
         Args:
@@ -47,6 +48,7 @@ class GraphNetwork(Network):
     def forward(
         self, tile: Float[ndarray, " c *t"], guidance: Float[ndarray, " g *p"] | None = None
     ) -> Float[ndarray, " f *hr"]:
+        self.held = max(self.held, self.activation_bytes((1, *tile.shape))[0])
         arrays = [tile] if guidance is None else [tile, guidance]
         batch = [np.ascontiguousarray(array, np.float32)[None] for array in arrays]
         return foreground_probs(self.logits(*batch)[0])
@@ -57,6 +59,10 @@ class GraphNetwork(Network):
         return math.ceil(memory.bytes_per_voxel * voxels), math.ceil(
             memory.largest_per_voxel * voxels
         )
+
+    def available_bytes(self) -> int:
+        # What the library keeps of the largest tile so far is used again for the next.
+        return super().available_bytes() + self.held
 
 
 class OnnxNetwork(GraphNetwork):
@@ -82,7 +88,7 @@ class OnnxNetwork(GraphNetwork):
             raise _unreadable(folder, "ONNX Runtime", error) from error
         self.names = [entry.name for entry in self.session.get_inputs()]
 
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         out: Float[ndarray, " b l *hr"]
         (out,) = self.session.run(None, dict(zip(self.names, inputs, strict=True)))
         return out
@@ -112,7 +118,7 @@ class OpenVINONetwork(GraphNetwork):
             raise _unreadable(folder, "OpenVINO", error) from error
         self.request = compiled.create_infer_request()
 
-    def logits(self, *inputs: Float[ndarray, " b c *s"]) -> Float[ndarray, " b l *hr"]:
+    def logits(self, *inputs: Float[ndarray, "..."]) -> Float[ndarray, " b l *hr"]:
         out: Float[ndarray, " b l *hr"] = self.request.infer(list(inputs), share_inputs=True)[0]
         return out
 

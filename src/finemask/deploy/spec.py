@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from finemask.errors import DataError, UsageError
 from finemask.io.files import sha256, write_json
+from finemask.pairs.guidance import CropGuide, Guide
 from finemask.recipe import PairSettings, PrepareSettings, Recipe, Task
 from finemask.strict import build
 
@@ -120,7 +121,9 @@ class Spec:
         probabilities: What turns logits into probabilities of the foreground classes.
         grid: How the grids of image and mask lie on one another.
         stride: LR sides are multiples of it.
-        window: LR sides of the smallest image.
+        window: Sides of the smallest image, on the grid that it reads.
+        patches: Whether a larger image is shown in windows of these sides, overlapping by half.
+        reads: The grid of ``image``: the LR image, or the one of the mask.
         threshold: Probability from which a voxel is foreground; for one class.
         guide: How ``guidance`` is cut from the prepared HR image; empty without one.
         memory: What a pass takes.
@@ -146,6 +149,8 @@ class Spec:
     grid: str
     stride: int
     window: tuple[int, ...]
+    patches: bool
+    reads: Literal["lr", "hr"]
     threshold: float
     guide: Mapping[str, Any]
     memory: Memory
@@ -156,9 +161,51 @@ class Spec:
     files: Mapping[str, Any]
 
     @property
+    def network_scale(self) -> tuple[int, ...]:
+        """Voxels of the mask for each voxel of what is read."""
+        return self.task.scale if self.reads == "lr" else (1,) * self.task.dims
+
+    @property
     def recipe(self) -> Recipe:
         """As much of the run's recipe as prediction needs."""
         return Recipe(self.method, self.task, self.prepare, self.pairs)
+
+
+GUIDES = {"crop": CropGuide}
+"""What ``guide`` may name, under ``cut``; its other entries are the options."""
+
+
+def describe_guide(guide: Guide | None) -> dict[str, Any]:
+    """A guide as ``model.json`` tells it; empty without one.
+
+    Raises:
+        UsageError: When it has no name there.
+
+    Example:
+        >>> describe_guide(CropGuide("central"))
+        {'cut': 'crop', 'mode': 'central', 'parts': 4}
+    """
+    if guide is None:
+        return {}
+    for name, kind in GUIDES.items():
+        if isinstance(guide, kind):
+            return {"cut": name, **dataclasses.asdict(guide)}
+    raise UsageError("export", f"cannot describe {guide!r}", "report it")
+
+
+def make_guide(values: Mapping[str, Any]) -> CropGuide | None:
+    """The guide that ``model.json`` tells of.
+
+    Raises:
+        UsageError: When there is none of that name, or with such options.
+    """
+    if not values:
+        return None
+    options = dict(values)
+    name = options.pop("cut", None)
+    if name not in GUIDES:
+        raise UsageError("guide", f"is {name!r}", f"choose {', '.join(GUIDES)}")
+    return build(GUIDES[name], options, "guide")
 
 
 def write_spec(folder: Path, spec: Spec) -> None:
@@ -188,6 +235,7 @@ def read_spec(folder: Path) -> Spec:
         raise DataError(path, f"lacks {', '.join(sorted(missing))}", redo)
     try:
         spec = build(Spec, values, str(path))
+        make_guide(spec.guide)
     except (UsageError, TypeError, ValueError) as error:
         what = f"{error.subject}: {error.what}" if isinstance(error, UsageError) else str(error)
         raise DataError(path, f"is damaged ({what})", redo) from error

@@ -15,7 +15,7 @@ from finemask.deploy.exported import Exported
 from finemask.deploy.spec import Check
 from finemask.errors import DataError
 from finemask.inference.model import Machine
-from finemask.inference.network import guidance_of, probs_of, to_labels
+from finemask.inference.network import guidance_of, image_of, probs_of, to_labels
 from finemask.inference.tiles import padded_shape, smaller_tile
 from finemask.inference.view import Mode, View, view_case
 from finemask.runs import Run
@@ -75,7 +75,7 @@ def view_for(run: Run, case: Case) -> View:
 
 def tiles_of(run: Run, view: View) -> list[Float[ndarray, " b c *s"]]:
     """A batch of two of everything the network reads: the middle of an image, and its mirror."""
-    image, shipped = view.lr.image, run.segmenter
+    image, shipped = image_of(run, view), run.segmenter
     sides = image.shape[1:]
     least = shipped.window or sides
     whole = padded_shape([max(n, w) for n, w in zip(sides, least, strict=True)], shipped.stride)

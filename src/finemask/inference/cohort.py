@@ -33,6 +33,7 @@ from finemask.inference.network import (
     super_resolved,
     to_labels,
 )
+from finemask.inference.plan import plan_from_header
 from finemask.inference.view import Grid, Mode, View, unlike_spacing, view_case
 from finemask.inference.wanted import DICOM_SEG, Wanted, check_options
 from finemask.io import write_image, write_labels, write_probs, write_segmentation
@@ -224,6 +225,12 @@ def _write_case(
     tune: Tune | None = None,
 ) -> None:
     """Predict one case and write its files; the mask comes last, so it stands for all."""
+    header, network = source.header(), run.network(machine)
+    if header is not None and header.geometry.ndim == run.recipe.task.dims:
+        bound = machine.max_memory_bytes
+        plan_from_header(
+            run, network, header, mode=wanted.mode, probs=wanted.probs, max_memory_bytes=bound
+        )
     if tune is not None:
         run = tune([source])
     case = source.read()

@@ -14,7 +14,7 @@ from finemask.datasets.dataset import Entry
 from finemask.datasets.load import list_cases
 from finemask.datasets.split import Split
 from finemask.errors import DataError, FinemaskError, UsageError
-from finemask.io import check_name, read_case, stem
+from finemask.io import Header, check_name, read_case, read_header, stem
 from finemask.io.outputs import error_within, path_within
 from finemask.pseudonyms import Pseudonyms
 
@@ -29,6 +29,7 @@ class Source:
         root: Folder that the user named it in; shared files tell paths below it.
         files: Everything that is read, for checksums.
         read: Reads the image whole.
+        header: Reads what the file says of its size, if that is known before reading.
         read_lr: Reads the data set's own LR image of the case, if it has one.
         spacing_mm: Declared voxel spacing, which overrides the file's; empty for none.
         sound: Whether it has a name to write files under; else ``read`` raises.
@@ -40,6 +41,7 @@ class Source:
     root: Path
     files: tuple[Path, ...]
     read: Callable[[], Case]
+    header: Callable[[], Header | None] = lambda: None
     read_lr: Callable[[], Case | None] = lambda: None
     spacing_mm: tuple[float, ...] = ()
     sound: bool = True
@@ -183,6 +185,7 @@ def _of_entry(entry: Entry, root: Path) -> Source:
         files=_files((*entry.images, *own_lr)),
         spacing_mm=entry.spacing_mm,
         read=lambda: read(entry.images),
+        header=lambda: _header(entry.images, entry.spacing_mm),
         read_lr=lambda: read_case(entry.image_lr, name=entry.name) if entry.image_lr else None,
     )
 
@@ -193,7 +196,26 @@ def _of_image(path: Path) -> Source:
         check_name(name)
     except FinemaskError as error:
         return _broken(path, path.parent, error, name)
-    return Source(name, path, path.parent, _files((path,)), partial(read_case, path, name=name))
+    return Source(
+        name,
+        path,
+        path.parent,
+        _files((path,)),
+        partial(read_case, path, name=name),
+        lambda: _header((path,)),
+    )
+
+
+def _header(paths: Sequence[Path], spacing_mm: tuple[float, ...] = ()) -> Header | None:
+    """Of an image, one file a channel; nothing of one that is not sound, which reading tells."""
+    try:
+        header = read_header(paths[0])
+    except FinemaskError:
+        return None
+    grid = header.geometry
+    if spacing_mm and len(spacing_mm) == grid.ndim:
+        grid = replace(grid, spacing=spacing_mm, unit="mm")
+    return replace(header, geometry=grid, channels=header.channels * len(paths))
 
 
 def _broken(path: Path, root: Path, error: FinemaskError, name: str | None = None) -> Source:

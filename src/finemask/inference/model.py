@@ -19,6 +19,7 @@ from numpy import ndarray
 
 from finemask.errors import UsageError
 from finemask.inference.resources import available_bytes
+from finemask.pairs.guidance import Guide, cut_guidance
 from finemask.recipe import Recipe
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "auto")
@@ -129,9 +130,14 @@ class Model(ABC):
         return False
 
     @property
-    def guided(self) -> bool:
-        """Whether it is shown a part of the HR image beside the LR image."""
-        return False
+    def guide(self) -> Guide | None:
+        """What chooses the part of the HR image that it is shown beside the LR image."""
+        return None
+
+    @property
+    def window_lr(self) -> tuple[int, ...]:
+        """LR sides of the windows that it learned from."""
+        return ()
 
     @property
     def reads_hr(self) -> bool:
@@ -140,7 +146,7 @@ class Model(ABC):
 
     def guidance(self, image_hr: Float[ndarray, " c *s"]) -> Float[ndarray, " g *p"] | None:
         """What its guide cuts from the prepared image on the HR grid."""
-        return None
+        return cut_guidance(self.guide, image_hr, self.window_lr, self.recipe.task.scale)
 
     @abstractmethod
     def find_device(self, name: str) -> str:

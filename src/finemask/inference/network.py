@@ -136,7 +136,7 @@ def super_resolved(model: Model, view: View, machine: Machine) -> Float[ndarray,
 
 def guidance_of(model: Model, view: View) -> Float[ndarray, " c *p"] | None:
     """What the model's guide cuts from the HR image, for models that have one."""
-    if not model.guided:
+    if model.guide is None:
         return None
     return model.guidance(view.on_hr_grid(model.recipe.task.scale).image)
 

@@ -35,8 +35,8 @@ def fastest(model: Model, machines: Sequence[Machine]) -> Machine:
     sides = padded_shape(first.window or (SIDES[task.dims],) * task.dims, first.stride)
     tile = np.random.default_rng(0).normal(size=(task.channels, *sides)).astype(np.float32)
     cut = None
-    if model.guided:
-        fine = [side * factor for side, factor in zip(sides, task.scale, strict=True)]
+    if model.guide is not None:
+        fine = [side * factor for side, factor in zip(sides, first.scale, strict=True)]
         cut = model.guidance(np.random.default_rng(1).random((task.channels, *fine), np.float32))
     seconds = [float("inf")] * len(networks)
     for turn in range(ROUNDS + 1):

@@ -66,6 +66,32 @@ def cut_guidance(
     return np.ascontiguousarray(shown[(slice(None), *guide(shown))])
 
 
+def guidance_size(
+    guide: Guide | None,
+    sides_hr: Sequence[int],
+    window_lr: Sequence[int] = (),
+    scale: Sequence[int] = (),
+) -> tuple[int, ...] | None:
+    """Sides of what `cut_guidance` cuts, known before there is an image.
+
+    Args:
+        guide: The method's own.
+        sides_hr: Of the image on the HR grid.
+        window_lr: LR sides of the windows of training.
+        scale: HR voxels for each LR voxel along each axis.
+
+    Example:
+        >>> guidance_size(CropGuide(), (8, 16, 64), (4, 12, 12), (2, 2, 2))
+        (2, 6, 16)
+    """
+    if guide is None:
+        return None
+    if window_lr:
+        framing = zip(sides_hr, window_lr, scale, strict=True)
+        sides_hr = [max(side, n * factor) for side, n, factor in framing]
+    return guide.size(sides_hr)
+
+
 def framed(
     image: Float[ndarray, " c *s"], window: Sequence[int], step: Sequence[int] = ()
 ) -> Float[ndarray, " c *t"]:
