@@ -251,13 +251,13 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine(1, peer="numpy"), "\n")
     os.environ["OMP_NUM_THREADS"] = "1"
-    rng, start = random.Random(arguments.seed), time.monotonic()
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         known = {n: s for n, s in subjects(place).items() if arguments.only in n}
         for name, subject in known.items():
             prepare(subject, place / f"clean {name}")
-        tallies = {name: Tally() for name in known}
+        tallies, start = {name: Tally() for name in known}, time.monotonic()
         while time.monotonic() - start < 60 * arguments.minutes:
             name = min(tallies, key=lambda n: tallies[n].calls)
             out = place / f"{name} {tallies[name].calls}"

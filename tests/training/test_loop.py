@@ -77,6 +77,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert contents(resumed.path) == contents(whole.path)
 
 
+@pytest.mark.fault("F66")
 def test_a_killed_run_goes_on_from_its_last_checkpoint(data: Path, tmp_path: Path) -> None:
     """Nothing is handled here: the process dies between two checkpoints."""
     settings = [s for s in QUICK if not s.startswith("steps")]
@@ -94,6 +95,15 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(data: Path, tmp_path: Pat
     resumed = train(data, out, resume=True)
     whole = train(data, tmp_path / "whole", settings=[*settings, "steps=40"])
     assert contents(resumed.path) == contents(whole.path)
+
+
+@pytest.mark.fault("F65")
+def test_validating_more_often_trains_the_same_weights(data: Path, tmp_path: Path) -> None:
+    settings = (*QUICK, "dropout=0.2", "steps=4", "validate_cases=1")
+    often = train(data, tmp_path / "often", settings=(*settings, "validate_every=1"))
+    once = train(data, tmp_path / "once", settings=(*settings, "validate_every=4"))
+    for name, weight in _weights(often.path, "last").items():
+        assert torch.equal(weight, _weights(once.path, "last")[name]), name
 
 
 def test_two_processes_step_like_one_with_the_same_batch(data: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def names(clusters: list[list[Region]]) -> list[list[int]]:
     return [[r.reader for r in cluster] for cluster in clusters]
 
 
+@pytest.mark.fault("F92")
 def test_an_outline_lies_outside_the_nodule_even_where_it_steps_diagonally() -> None:
     np.testing.assert_array_equal(enclosed(np.array(diamond_ring(15, 20, 4)), SCAN[1:]),
                                   diamond(15, 20, 4).astype(bool))  # fmt: skip
