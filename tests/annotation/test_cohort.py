@@ -110,6 +110,18 @@ def test_shards_do_every_image_once_and_a_last_call_writes_the_tables(
     assert soften(lesions, out, "mask", resume=True).outcome.skipped == 4
 
 
+def test_what_does_not_fit_the_memory_is_refused_from_its_header(
+    lesions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finemask.annotation.work.available_bytes", lambda: 24 * 48 * 48 * 4)
+    assert soften(lesions, tmp_path / "fits", "mask", scale=(2,)).outcome.done == 4
+    monkeypatch.setattr("finemask.annotation.work.available_bytes", lambda: 24 * 48 * 48 * 4 - 1)
+    monkeypatch.setattr("finemask.annotation.products.read_case", None)
+    made = soften(lesions, tmp_path / "none", "mask", scale=(2,))
+    assert made.outcome.exit_code == 3
+    assert all("GiB of memory" in str(error) for error in made.outcome.failures)
+
+
 def test_an_image_that_does_not_change_is_the_same_in_a_file_of_its_own(
     lesions: Path, tmp_path: Path
 ) -> None:

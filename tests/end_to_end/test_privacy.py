@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -235,10 +236,12 @@ def test_pictures_and_names_of_patients_come_out_nowhere(
     assert code == 0, said
     bad = data / "images" / (f"{names[-2]}.png" if named else "bad.png")
     bad.write_bytes(b"no picture")
+    first = next((data / "masks").iterdir())
+    shutil.copyfile(first, data / "masks" / f"{bad.stem}.png")
     images = data / "images"
     wanted = {
         "masks": (["predict", run, images, "--probs", "--mode", "matched"], 1),
-        "scores": (["evaluate", tmp_path / "masks", data / "masks"], 0),
+        "scores": (["evaluate", tmp_path / "masks", data / "masks"], 1),
         "soft": (["soften", data, "SOFT", "--from", "mask"], 1),
         "comparison": (["compare", data, "--methods", "unet", *tiny], 0),
     }
@@ -248,6 +251,7 @@ def test_pictures_and_names_of_patients_come_out_nowhere(
     for place, (words, expected) in wanted.items():
         if place == "comparison":
             bad.unlink()
+            (data / "masks" / f"{bad.stem}.png").unlink()
         out = [tmp_path / place]
         words = [out[0] if w == "SOFT" else w for w in words]
         words += [] if "soften" in words else ["--out", *out]

@@ -68,6 +68,7 @@ class Plan:
         label: Name of the softened class.
         notes: What was assumed or left out.
         hide: Makes a text one that shared files may hold.
+        others: Cases that are left out, of which notes may tell.
     """
 
     root: Path
@@ -77,6 +78,7 @@ class Plan:
     label: str = "lesion"
     notes: tuple[str, ...] = ()
     hide: Callable[[str], str] = str
+    others: tuple[Entry, ...] = ()
 
     def pseudonymised(self, names: Pseudonyms) -> Plan:
         """The same tasks under pseudonyms, in whatever is written."""
@@ -89,6 +91,8 @@ class Plan:
             )
             for task in self.tasks
         )  # fmt: skip
+        for entry in self.others:
+            entry.pseudonymised(names, self.root)
         for problem in self.problems:  # of what became no task
             file = Path(problem.subject)
             names.remember_files([file], self.root, names(stem(file) or file.name))
@@ -116,12 +120,15 @@ def plan_tasks(
     if not chosen:
         raise UsageError(source, *_nothing_of(dataset, origin))
     tasks = tuple(Task(entry, origin, value, dict(dataset.labels)) for entry in chosen)
-    without = [e.name for e in dataset.entries if e not in chosen]
+    others = tuple(e for e in dataset.entries if e not in chosen)
+    without = [e.name for e in others]
     kind = "a mask" if origin == "mask" else "readers"
     notes = list(dataset.notes)
     if without:
         notes.append(f"{len(without)} images without {kind} are left out: {few(without)}")
-    return Plan(_root(source), tasks, tuple(problems), dataset.dims, name, tuple(notes))
+    return Plan(
+        _root(source), tasks, tuple(problems), dataset.dims, name, tuple(notes), others=others
+    )
 
 
 def _root(source: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +15,13 @@ from finemask.annotation.products import Product, make_products
 from finemask.annotation.quality import AGREEMENT_WITH, Row, measure
 from finemask.annotation.writing import Wanted, Written, write_product
 from finemask.errors import DataError, FinemaskError
-from finemask.io import DataWarning
+from finemask.inference.resources import available_bytes
+from finemask.io import DataWarning, read_header
 from finemask.io.journal import checksums
 from finemask.io.outputs import path_within
+
+LEAST_BYTES_A_VOXEL = 24
+"""Of the new grid: image, soft mask, binary masks and distances, whatever else there is."""
 
 
 @dataclass
@@ -60,7 +66,8 @@ class Work:
                 self._do(task, report, written)
             except Exception as error:
                 for path in (path for files in written for path in files.paths):
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
                 report, written = Report(inputs=report.inputs), []
                 report.failures = [explained(error, task)] * task.items
         paths = [path for files in written for path in files.paths]
@@ -68,7 +75,27 @@ class Work:
         report.warnings = [str(w.message) for w in caught if w.category is DataWarning]
         return report
 
+    def _refuse_what_does_not_fit(self, task: Task) -> None:
+        """Judge by the header, before any voxel is read.
+
+        Raises:
+            DataError: When there is less memory than the work is sure to take.
+        """
+        header = read_header(task.entry.images[0])
+        voxels = math.prod(header.shape)
+        if task.origin != "recist":  # of those, single slices are worked on
+            voxels *= math.prod(self.wanted.settings.factors(len(header.shape)))
+        needed, free = LEAST_BYTES_A_VOXEL * voxels, available_bytes()
+        if needed > free:
+            raise DataError(
+                task.entry.images[0],
+                f"would take at least {needed / 2**30:.3g} GiB of memory as Soft Masks, "
+                f"{free / 2**30:.3g} GiB are free",
+                "use a smaller --scale or fewer --jobs, or cut the image",
+            )
+
     def _do(self, task: Task, report: Report, written: list[Written]) -> None:
+        self._refuse_what_does_not_fit(task)
         report.inputs = checksums(self.root, task.files)
         start = time.perf_counter()
         for product in self._products(task, report):
