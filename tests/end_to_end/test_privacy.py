@@ -203,6 +203,7 @@ def test_headers_of_volumes_come_out_nowhere(
     assert leaks(*places, said="".join(capfd.readouterr())) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F49", "F50")
 @pytest.mark.parametrize("named", [False, True])
 def test_pictures_and_names_of_patients_come_out_nowhere(
