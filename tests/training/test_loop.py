@@ -102,8 +102,8 @@ def test_validating_more_often_trains_the_same_weights(data: Path, tmp_path: Pat
     settings = (*QUICK, "dropout=0.2", "steps=4", "validate_cases=1")
     often = train(data, tmp_path / "often", settings=(*settings, "validate_every=1"))
     once = train(data, tmp_path / "once", settings=(*settings, "validate_every=4"))
-    for name, weight in _weights(often.path, "last").items():
-        assert torch.equal(weight, _weights(once.path, "last")[name]), name
+    for name, weight in weights(often.path, "last").items():
+        assert torch.equal(weight, weights(once.path, "last")[name]), name
 
 
 def test_two_processes_step_like_one_with_the_same_batch(data: Path, tmp_path: Path) -> None:
