@@ -11,6 +11,8 @@ import gzip
 import json
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -353,6 +355,50 @@ def test_nothing_in_a_file_decides_where_outputs_go(tmp_path: Path) -> None:
         assert made == {"manifest.json", "ct.nii.gz" if format == "nifti" else "ct.dcm"}
     new = set(tmp_path.rglob("*")) - before
     assert all(p.is_relative_to(tmp_path / "home" / "out") for p in new)
+
+
+BOMBS = """
+import re, sys, time
+from pathlib import Path
+from finemask.errors import DataError
+from finemask.io import read_header, read_image
+for path in sys.argv[1:]:
+    start = time.monotonic()
+    for read in (read_header, read_image):
+        try:
+            read(path)
+        except DataError as error:
+            refused = str(error)
+    print(f"{time.monotonic() - start:.1f} s: {refused}")
+print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells its memory there")
+@pytest.mark.fault("F17", "F51", "F55", "F56")
+def test_bombs_take_neither_memory_nor_time(tmp_path: Path) -> None:
+    """Headers that claim gigabytes and data that unpack to them: ten seconds, 500 MB at most."""
+    shape = {"Rows": 16000, "Columns": 16000}
+    zeros = tmp_path / "zeros.nii.gz"
+    zeros.write_bytes(gzip.compress(gzip.decompress(nifti(zeros).read_bytes()) + bytes(2**28)))
+    bombs = [
+        nifti(tmp_path / "a.nii", "dim", "h", 3, *[800] * 3),
+        nifti(tmp_path / "a.nii.gz", "dim", "h", 3, *[800] * 3),
+        metaimage(tmp_path / "a.mha", "DimSize = 10 8 6", "DimSize = 800 800 800"),
+        metaimage(tmp_path / "b.mha", "DimSize = 10 8 6", "DimSize = 800 800 800", compressed=True),
+        png_bomb(tmp_path / "a.png"), png_with_text(tmp_path / "b.png"),
+        series(tmp_path / "ct", EVEN[:2], **shape),
+        save(tmp_path / "a.dcm", enhanced(VALUES[:2], EVEN[:2], **shape)), zeros,
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", BOMBS, *map(str, bombs)], capture_output=True, text=True, check=True
+    )
+    *lines, megabytes = done.stdout.splitlines()
+    assert len(lines) == len(bombs)
+    for line, path in zip(lines, bombs, strict=True):
+        assert path.name in line
+        assert float(line.split()[0]) < 10, line
+    assert int(megabytes) < 500
 
 
 @pytest.mark.fault("F12")

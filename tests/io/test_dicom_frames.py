@@ -192,6 +192,20 @@ def test_a_jpeg_that_was_cut_off_is_never_filled_up(tmp_path: Path, share: float
         read_image(save(tmp_path / "a.dcm", dataset))
 
 
+@pytest.mark.parametrize("name", ["JPEG-LS", "JPEG 2000"])
+@pytest.mark.fault("F17", "F51")
+def test_a_stream_larger_than_its_header_is_not_decoded(tmp_path: Path, name: str) -> None:
+    """Nine million pixels behind a header of a few hundred would fill what memory there is."""
+    huge = slice_tags(np.zeros((3000, 3000), np.int16))
+    huge.compress(codec(name))
+    dataset = slice_tags(LARGE[0])
+    dataset.PixelData, dataset.file_meta.TransferSyntaxUID = huge.PixelData, codec(name)
+    path = save(tmp_path / "a.dcm", dataset)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(DataError, match=r"image is 3000 x 3000, its header says 48 x 64"):
+        read_image(path)
+
+
 @pytest.mark.fault("F46")
 def test_frames_that_are_missing_are_counted(tmp_path: Path) -> None:
     dataset = enhanced(VALUES, EVEN)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from finemask.errors import DataError
 from finemask.io.dicom_planes import GREYS, found_in, frames_of
-
-JPEG_FAMILY = ("1.2.840.10008.1.2.4.5", "1.2.840.10008.1.2.4.8", "1.2.840.10008.1.2.4.9")
-"""How the UIDs of JPEG, JPEG-LS and JPEG 2000 begin; all of them end in one mark."""
+from finemask.io.jpeg_streams import FAMILY as JPEG_FAMILY
+from finemask.io.jpeg_streams import check_stream
 
 STRICT = ("pyjpegls",)
 """Decoders to take where there are several, as they refuse what others fill up."""
@@ -86,6 +85,7 @@ def decoded(path: Path, dataset: Any) -> Iterator[NDArray[Any]]:
     Raises:
         DataError: When bytes are missing, or no decoder for them is installed.
     """
+    from pydicom.encaps import generate_frames
     from pydicom.pixels import get_decoder, iter_pixels
 
     meta = getattr(dataset, "file_meta", None)
@@ -106,7 +106,13 @@ def decoded(path: Path, dataset: Any) -> Iterator[NDArray[Any]]:
             'pip install "finemask[dicom]"',
         )
     if str(syntax).startswith(JPEG_FAMILY):
-        _check_end_marks(path, dataset.PixelData, frames_of(dataset))
+        frames = frames_of(dataset)
+        size = (int(dataset.Rows), int(dataset.Columns))
+        for number, stream in enumerate(
+            generate_frames(dataset.PixelData, number_of_frames=frames)
+        ):
+            which = f"its frame {number + 1}" if frames > 1 else "its compressed image"
+            check_stream(path, stream, size, which)
     found = 0
     with quiet():
         strict = next((p for p in STRICT if p in decoder.available_plugins), "")
@@ -138,15 +144,3 @@ def _check_pixel_length(path: Path, dataset: Any, syntax: Any) -> None:
             f"has {found:,} bytes of pixel data, its size of {size} needs {needed:,}",
             "copy or export it again",
         )
-
-
-def _check_end_marks(path: Path, data: bytes, frames: int) -> None:
-    """Refuse a frame that was cut off, which some decoders fill up without a word."""
-    from pydicom.encaps import generate_frames
-
-    for number, frame in enumerate(generate_frames(data, number_of_frames=frames), 1):
-        if frame.rstrip(b"\0")[-2:] != b"\xff\xd9":
-            which = f"its frame {number}" if frames > 1 else "its compressed image"
-            raise DataError(
-                path, f"is truncated ({which} has no end mark)", "copy or export it again"
-            )
