@@ -116,6 +116,21 @@ def cut_slice(folder: Path) -> Path:
     return cut(folder / "IM003.dcm", -60).parent
 
 
+def damaged_slices(folder: Path) -> Path:
+    """Every slice with the mark of DICOM and nothing sound behind it."""
+    for path in series(folder, EVEN).iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[:132] + b"\x02\0\0\0UL\x02\0" + data[140:])
+    return folder
+
+
+def damaged_first_slice(folder: Path) -> Path:
+    series(folder, EVEN)
+    first = folder / "IM000.dcm"
+    first.write_bytes(first.read_bytes()[:132] + bytes(50))
+    return folder
+
+
 def cut_frame(path: Path) -> Path:
     dataset = enhanced(VALUES, EVEN)
     dataset.compress(RLELossless)
@@ -174,6 +189,8 @@ VOLUMES = [
     case("F46", "f46b.dcm", cut_jpegls, "end mark|no decoder"),
     case("F47", "f47", compressed_by_the_unknown, r"\.dcm: has the unsupported encoding MPEG2"),
     case("F48", "f48", cut_slice, r"IM003\.dcm"),
+    case("F48", "f48b", damaged_slices, r"cannot be decoded \(BytesLength"),
+    case("F48", "f48c", damaged_first_slice, r"IM000\.dcm|cannot be decoded"),
 ]  # fmt: skip
 
 

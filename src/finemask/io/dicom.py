@@ -75,12 +75,19 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds cross-sectional slices, or the parts of a volume."""
-    for path in _candidates(folder):
-        if is_dicom(path):
+    """Whether a folder directly holds cross-sectional slices, or the parts of a volume.
+
+    A slice that cannot be read decides nothing; if none can, it is a series, so
+    that whoever reads it is told what is wrong.
+    """
+    marked = [path for path in _candidates(folder) if is_dicom(path)]
+    for path in marked:
+        try:
             tags = read_tags(path)
-            return "ImagePositionPatient" in tags or "ConcatenationUID" in tags
-    return False
+        except Exception:  # pydicom has many kinds for damaged files
+            continue
+        return "ImagePositionPatient" in tags or "ConcatenationUID" in tags
+    return bool(marked)
 
 
 def read_header(path: Path, series: str | None = None) -> Header:
