@@ -277,6 +277,17 @@ def test_errors_of_pydicoms_own_kind_are_one_line(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.fault("F37", "F48")
+def test_a_slice_that_lost_its_header_is_not_left_out(tmp_path: Path) -> None:
+    """Found by damaging slices: without its first slice the rest was a sound volume."""
+    folder = series(tmp_path / "ct", EVEN)
+    first = folder / "IM000.dcm"
+    first.write_bytes(first.read_bytes()[:132] + bytes(50))
+    for read in (read_header, read_image):
+        with pytest.raises(DataError, match=r"IM000\.dcm.*(does not say what it is|decoded)"):
+            read(folder)
+
+
 @pytest.mark.fault("F48")
 def test_a_truncated_slice_is_named(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", EVEN)

@@ -7,8 +7,11 @@ Segmentations are read as masks, never as images; see `finemask.io.dicom_seg`.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,8 @@ from finemask.io.raster import (
 
 FORMAT = "DICOM"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+ASKED = 3
+"""Files of a folder that say whether it is a series."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 NO_IMAGES = {"SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC", "FID", "ANN"}
@@ -77,17 +82,20 @@ def is_dicom(path: Path) -> bool:
 def is_series(folder: Path) -> bool:
     """Whether a folder directly holds cross-sectional slices, or the parts of a volume.
 
-    A slice that cannot be read decides nothing; if none can, it is a series, so
-    that whoever reads it is told what is wrong.
+    A slice that cannot be read decides nothing, nor does a single one that lost
+    its place; if none can be read it is a series, so that its reader is told.
     """
     marked = [path for path in _candidates(folder) if is_dicom(path)]
-    for path in marked:
-        try:
-            tags = read_tags(path)
-        except Exception:  # pydicom has many kinds for damaged files
-            continue
-        return "ImagePositionPatient" in tags or "ConcatenationUID" in tags
-    return bool(marked)
+    tags = list(itertools.islice(_readable(marked), ASKED))
+    if marked and not tags:
+        return True
+    return any("ImagePositionPatient" in each or "ConcatenationUID" in each for each in tags)
+
+
+def _readable(paths: list[Path]) -> Iterator[Any]:
+    for path in paths:
+        with suppress(Exception):  # pydicom has many kinds for damaged files
+            yield read_tags(path)
 
 
 def read_header(path: Path, series: str | None = None) -> Header:
@@ -276,8 +284,10 @@ def _series(folder: Path, uid: str | None) -> Files:
                 raise DataError(path, "is not DICOM (it has no DICM mark)", "export it again")
             continue
         tags = read_tags(path)
-        modality = str(tags.get("Modality", "unknown"))
+        modality = str(tags.get("Modality", ""))
         if modality in NO_IMAGES or "Rows" not in tags:
+            if not modality or "SOPClassUID" not in tags:
+                raise DataError(path, "does not say what it is (no Modality)", "export it again")
             left_out[modality] += 1
             continue
         groups.setdefault(str(tags.get("SeriesInstanceUID", "")), []).append((path, tags))

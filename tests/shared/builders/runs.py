@@ -18,7 +18,7 @@ def untrained(folder: Path, dims: int, channels: int = 1) -> Path:
     recipe = Recipe("unet", Task(dims, channels, scale=(2,)), config={"width": 4, "depth": 2})
     meta = {
         "method": "unet", "step": 1, "score": None, "metric": "dice", "threshold": 0.5,
-        "window_lr": [], "lr_spacing_mm": [], "versions": {}, "data_fingerprint": "",
+        "window_lr": [8] * dims, "lr_spacing_mm": [], "versions": {}, "data_fingerprint": "",
     }  # fmt: skip
     save_checkpoint(folder / "checkpoints" / "best", create(recipe).state_dict(), meta)
     write_text(folder / "recipe.toml", recipe.to_toml())
