@@ -20,8 +20,8 @@ class FlatUNet(UNet):
 
 
 def test_an_unknown_method_is_answered_with_the_names() -> None:
-    with pytest.raises(UsageError, match="'vnet' is unknown; there are unet, dsrl"):
-        default_recipe("vnet", Task())
+    with pytest.raises(UsageError, match="'nonet' is unknown; there are unet, dsrl"):
+        default_recipe("nonet", Task())
 
 
 def test_a_missing_dimension_is_answered_with_methods_that_have_it(
