@@ -178,7 +178,7 @@ def untrained() -> Run:
     method = create(recipe).eval()
     segmenter = method.deploy().eval()
     segmenter.window = (4, 8, 8)
-    return Run(Path("run"), recipe, method, segmenter, 0.5, {"lr_spacing_mm": []})
+    return Run(Path("run"), recipe, method, segmenter, 0.5, {"lr_spacing_mm": [], "window_lr": []})
 
 
 @pytest.mark.fault("F49")

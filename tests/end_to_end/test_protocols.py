@@ -32,7 +32,7 @@ def untrained(data: Path) -> Run:
     task = Task(dataset.dims, dataset.channels, scale=(2,))
     recipe = Recipe("sasrnet", task, config={"width": 4, "depth": 2, "sr_width": 4})
     method = create(recipe).eval()
-    meta = {"step": 1, "score": None, "metric": "dice", "lr_spacing_mm": []}
+    meta = {"step": 1, "score": None, "metric": "dice", "lr_spacing_mm": [], "window_lr": []}
     return Run(Path("run"), recipe, method, method.deploy().eval(), 0.08, meta)
 
 

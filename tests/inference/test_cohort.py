@@ -87,7 +87,9 @@ def make_run(
         prepare=prepare or PrepareSettings(normalise="minmax"),
     )
     made = method(recipe.task)
-    return Run(Path("run"), recipe, made, made.deploy().eval(), 0.5, {"lr_spacing_mm": [], "window_lr": []})
+    return Run(
+        Path("run"), recipe, made, made.deploy().eval(), 0.5, {"lr_spacing_mm": [], "window_lr": []}
+    )
 
 
 def rotated(degrees: float) -> NDArray[Any]:

@@ -31,7 +31,7 @@ def make_run(dims: int, **config: Any) -> Run:
     config = {"width": 4, "depth": 3, "sr_width": 4} | config
     recipe = Recipe("sasrnet", Task(dims, scale=(2,)), config=config)
     method = create(recipe).eval()
-    meta = {"step": 1, "score": None, "metric": "dice", "lr_spacing_mm": []}
+    meta = {"step": 1, "score": None, "metric": "dice", "lr_spacing_mm": [], "window_lr": []}
     return Run(Path("run"), recipe, method, method.deploy().eval(), 0.5, meta)
 
 

@@ -41,7 +41,11 @@ class PlainModel(Model):
     """A model around it."""
 
     def __init__(self, dims: int = 3, **prepare: Any) -> None:
-        self.path, self.threshold, self.meta = Path("plain"), 0.5, {"lr_spacing_mm": []}
+        self.path, self.threshold, self.meta = (
+            Path("plain"),
+            0.5,
+            {"lr_spacing_mm": [], "window_lr": []},
+        )
         self.recipe = Recipe(task=Task(dims, scale=(2,)), prepare=PrepareSettings(**prepare))
         self.runs = Plain(dims)
 
