@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -49,17 +50,22 @@ def quantise(folder: Path, run: Run, cases: Sequence[Case]) -> None:
             return next(self.batches, None)
 
     written, draft = folder / GRAPH["onnx"], folder / "int8.onnx"
-    quantize_static(
-        written,
-        draft,
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "ConvTranspose"],
-        per_channel=True,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        extra_options={"ActivationSymmetric": True},
-    )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # advice to optimise the graph first, which tracing did
+    try:
+        quantize_static(
+            written,
+            draft,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "ConvTranspose"],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"ActivationSymmetric": True},
+        )
+    finally:
+        logging.disable(before)
     draft.replace(written)
 
 
