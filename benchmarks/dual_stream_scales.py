@@ -3,7 +3,7 @@
 Draws pooled IoU, BM and MCC of the rows of comparisons over their scales, as Fig. 4 of DS2F:
 every seed a dot, their mean a line. The comparisons are those of `docs/results/ds2f.md`.
 
-    python benchmarks/dual_stream_scales.py runs/drive-2 runs/drive-4 --out scales.png
+    python benchmarks/dual_stream_scales.py runs/drive-2 runs/drive-4 --undrawn cogseg
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="of `finemask compare`")
     parser.add_argument("--out", type=Path, default=Path("scales.png"))
+    parser.add_argument("--undrawn", nargs="*", default=[], help="rows far below the others")
     arguments = parser.parse_args()
     scores = read(arguments.folders)
     lines = [
@@ -81,7 +82,8 @@ def main() -> None:
         for scale, cells in sorted(scores.get(row, {}).items())
     ]
     print(table(["scale", "row", *SHOWN.values()], sorted(lines, key=lambda line: line[0])))
-    draw(scores, arguments.out)
+    drawn = {row: found for row, found in scores.items() if row not in arguments.undrawn}
+    draw(drawn, arguments.out)
 
 
 if __name__ == "__main__":
