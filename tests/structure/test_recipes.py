@@ -54,6 +54,7 @@ SMALLER = {
     },
     "pfseg": {"config.depth": 3},
     "lidc_idri/sasrnet": {"pairs.crop": "8x24x24"},
+    "promise12/dsnet": {"task.scale": "2"},  # its slices are of 16 x 12 pixels there
     "isic2018/sasrnet": {"pairs.crop": "32x32"},
     "ds2f": DS2F,
     "ds2f_deeplab": DS2F,

@@ -59,7 +59,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None
 
 @pytest.mark.fault("F67", "F68")
 @pytest.mark.parametrize(
-    ("number", "cause"), [(signal.SIGKILL, "memory: "), (signal.SIGBUS, r"\(/dev/shm\)")]
+    ("number", "cause"), [(signal.SIGKILL, "want of memory"), (signal.SIGBUS, r"\(/dev/shm\)")]
 )
 def test_a_reading_process_that_dies_loses_nothing(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cause: str

@@ -144,8 +144,10 @@ def worker_error(error: RuntimeError, out: Path) -> TrainingError | None:
 
 def _killed(out: Path, who: str, error: Exception) -> TrainingError:
     text = " ".join(str(error).split())
-    shared = "Bus error" in text
+    shared = "bus error" in text.lower()
     cause = "shared memory (/dev/shm)" if shared else "memory"
+    if "unexpectedly" in text:  # torch found it gone, and does not know by which signal
+        cause = "memory, or shared memory (/dev/shm)"
     fix = "fewer train.workers" if shared else "smaller crops, batches or fewer train.workers"
     return TrainingError(
         out,
