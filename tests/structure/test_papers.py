@@ -1,17 +1,20 @@
-"""Each numbered equation of each paper has one function that names it."""
+"""Each numbered equation of each paper has one function that names it, and a test."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
-from collections import defaultdict
+import sys
 from pathlib import Path
+from types import ModuleType
 
-import finemask
+import pytest
+
 from finemask.methods import METHODS
 
-PACKAGE = Path(finemask.__file__).parent
+ROOT = Path(__file__).parents[2]
 EQUATIONS = {
     "dsrl": range(1, 6),
     "sasrnet": range(1, 9),
@@ -24,27 +27,35 @@ EQUATIONS = {
 """Numbered equations of the papers whose methods have landed."""
 
 
-def index_equations() -> dict[tuple[str, int], list[str]]:
-    """Functions by the equations that the ``Paper:`` lines of their docstrings name."""
-    found = defaultdict(list)
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef):
-                for line in re.findall(r"Paper: (.*)", ast.get_docstring(node) or ""):
-                    for paper, number in re.findall(r"(\w+) Eq\. \((\d+)\)", line):
-                        found[paper, int(number)].append(f"{path.stem}.{node.name}")
-    return dict(found)
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    """The script that writes docs/papers."""
+    spec = importlib.util.spec_from_file_location("make_papers", ROOT / "docs" / "make_papers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make_papers"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_every_numbered_equation_has_a_function() -> None:
-    found = index_equations()
-    missing = [(p, n) for p, numbers in EQUATIONS.items() for n in numbers if (p, n) not in found]
-    assert not missing
+def test_every_numbered_equation_has_a_function_and_a_test(pages: ModuleType) -> None:
+    found = pages.find_equations()
+    wanted = [(paper, n) for paper, numbers in EQUATIONS.items() for n in numbers]
+    assert not [each for each in wanted if each not in found]
+    assert not [each for each in wanted if not any(place.tests for place in found[each])]
 
 
-def test_papers_are_methods() -> None:
-    assert {paper for paper, _ in index_equations()} <= set(METHODS)
-    assert set(EQUATIONS) <= set(METHODS)
+def test_the_pages_of_the_papers_are_those_of_the_code(pages: ModuleType) -> None:
+    equations = pages.find_equations()
+    for paper in EQUATIONS:
+        written = (ROOT / "docs" / "papers" / f"{paper}.md").read_text(encoding="utf-8")
+        assert written == pages.page(paper, equations), "run python docs/make_papers.py"
+
+
+def test_papers_are_methods(pages: ModuleType) -> None:
+    assert {paper for paper, _ in pages.find_equations()} <= set(METHODS)
+    assert set(EQUATIONS) == set(pages.PAPERS)
 
 
 def test_a_methods_file_cites_and_tabulates() -> None:
