@@ -246,7 +246,7 @@ def write_labels(
     top = int(values.max(initial=0))
     if top > 65535 or (top > 255 and suffix(path) == ".bmp"):
         raise DataError(path, f"would need to hold the label {top}", "renumber the classes")
-    stored = values.astype(np.uint8 if top <= 255 else np.uint16)
+    stored = values.astype(np.uint8 if top <= 255 else np.uint16, copy=False)
     if stored.shape != geometry.shape:
         raise DataError(
             path,
@@ -265,18 +265,25 @@ def _is_binary(classes: NDArray[Any], labels: Labels | None) -> bool:
 
 def _stored_values(
     path: FilePath, classes: NDArray[Any], labels: Labels | None
-) -> NDArray[np.int64]:
+) -> NDArray[Any]:
+    """The values of a file for class numbers, in no wider a type: volumes may be large."""
     if classes.dtype.kind not in "biu" or np.min(classes, initial=0) < 0:
         raise DataError(
             path, f"would hold {classes.dtype} labels from {np.min(classes)}",
             "give class numbers 0, 1, 2 ... as integers",
         )  # fmt: skip
+    classes = classes.view(np.uint8) if classes.dtype == bool else classes
     if labels is None:
-        return classes.astype(np.int64)
+        return classes
     values = np.array([0, *foreground_values(labels)])
     if np.max(classes, initial=0) >= len(values) or values.min() < 0:
         raise DataError(
             path, f"would hold class {np.max(classes)}, declared are {len(values) - 1} "
             f"with the values {_listed(values[1:])}", "correct the declaration",
         )  # fmt: skip
-    return values[classes.astype(np.int64)]
+    if np.array_equal(values, np.arange(len(values))):
+        return classes
+    stored = np.empty(classes.shape, np.min_scalar_type(values.max()))
+    for place, part in zip(stored, classes, strict=True):  # an index costs eight bytes a voxel
+        place[...] = values[part]
+    return stored
