@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,17 @@ def test_labels_that_cannot_be_written(
 def test_jpeg_labels_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="would change the values"):
         write_labels(tmp_path / "a.jpg", np.array([[0, 1]]), Geometry.regular((1, 2)))
+
+
+@pytest.mark.parametrize("labels", [None, {"background": 0, "core": 7, "rim": 9}])
+def test_writing_costs_no_more_than_a_copy(tmp_path: Path, labels: dict[str, int] | None) -> None:
+    """An index of eight bytes a voxel would not fit the memory that a large volume left."""
+    classes = np.zeros((64, 64, 64), np.uint8)
+    classes[8:40] = 2
+    tracemalloc.start()
+    try:
+        write_labels(tmp_path / "a.nii", classes, Geometry.regular(classes.shape), labels=labels)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * classes.nbytes

@@ -263,9 +263,7 @@ def _is_binary(classes: NDArray[Any], labels: Labels | None) -> bool:
     return bool(np.max(classes, initial=0) <= 1)
 
 
-def _stored_values(
-    path: FilePath, classes: NDArray[Any], labels: Labels | None
-) -> NDArray[Any]:
+def _stored_values(path: FilePath, classes: NDArray[Any], labels: Labels | None) -> NDArray[Any]:
     """The values of a file for class numbers, in no wider a type: volumes may be large."""
     if classes.dtype.kind not in "biu" or np.min(classes, initial=0) < 0:
         raise DataError(
